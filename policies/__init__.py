@@ -1,0 +1,1 @@
+"""Learning algorithms: one file each, found by name; the only home of torch."""

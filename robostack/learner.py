@@ -1,0 +1,62 @@
+"""What the training loops know of an algorithm: batches in, metrics and ONNX out.
+
+A file of `policies/` offers `Config` (a flat frozen struct of defaults) and `Learner`,
+which fulfils the protocol below and is constructed as
+
+    Learner(spec, config, statistics=statistics, steps=steps, seed=seed)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, SupportsFloat
+
+import numpy as np
+
+from robostack.spec import Array, RobotSpec
+
+
+class LearnerError(ValueError):
+    """A batch, a configuration or a checkpoint that a learner cannot use."""
+
+
+class Batch(NamedTuple):
+    """Transitions; the discount says all about ends: 0 if terminated, else gamma."""
+
+    observation: Array  # (B, O), in the robot's units, in spec order
+    action: Array  # (B, A), in the robot's units
+    reward: Array  # (B,)
+    discount: Array  # (B,)
+    next_observation: Array  # (B, O)
+
+
+class Statistics(NamedTuple):
+    """What a learner may know of a whole dataset before its first update."""
+
+    mean: Array  # (O,) of the observations
+    std: Array  # (O,)
+    return_low: float  # smallest and largest undiscounted return of an episode
+    return_high: float
+
+
+class Learner(Protocol):
+    """Networks and their update."""
+
+    spec: RobotSpec
+
+    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+        """Take one gradient step; the metrics are read only when they are logged."""
+
+    def act(self, observation: Array, rng: np.random.Generator | None) -> Array:
+        """Return actions (B, A) [robot units]; the mean, or a sample drawn by `rng`."""
+
+    def action_std(self, observation: Array) -> Array:
+        """Return the standard deviation (B, A) of sampled actions; 0 if there is none."""
+
+    def export(self) -> bytes:
+        """Return the policy as one ONNX graph; robostack/bundle.py has the layout."""
+
+    def state(self) -> bytes:
+        """Return everything that `load` needs to go on as if never stopped."""
+
+    def load(self, state: bytes) -> None:
+        """Resume from `state`."""

@@ -1,0 +1,1 @@
+"""The ZMQ link between a node and its clients."""

@@ -1,0 +1,1 @@
+"""The process that runs a bundle against a node."""

@@ -1,0 +1,1 @@
+"""Loops over any learner, checkpoints and evaluation."""

@@ -1,0 +1,1 @@
+"""Simulated worlds: one folder each, found by name; the only home of mujoco."""
