@@ -50,7 +50,7 @@ class Learner(Protocol):
         """Return actions (B, A) [robot units]; the mean, or a sample drawn by `rng`."""
 
     def action_std(self, observation: Array) -> Array:
-        """Return the standard deviation (B, A) of sampled actions; 0 if there is none."""
+        """Return the spread (B, A) of sampled actions; 0 where there is none."""
 
     def export(self) -> bytes:
         """Return the policy as one ONNX graph; robostack/bundle.py has the layout."""
