@@ -1,0 +1,179 @@
+"""A bundle made ready to act: provider chosen, self-tested, warm, buffers bound.
+
+Inputs and outputs of the graph are bound once to arrays that stay; one step copies the
+reading in, runs the graph, and copies the action out.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+
+from robostack import bundle
+from robostack.bundle import Bundle, BundleError
+from robostack.spec import Array, float32
+
+from .providers import Provider, choose
+
+_WARM_UP_RUNS = 50
+_TIMED_RUNS = 100
+_CUDA_TOLERANCE = 1e-4  # other summation orders than the trainer's CPU
+
+
+class SelfTest(NamedTuple):
+    """What a session found out about itself before it may move anything."""
+
+    provider: str
+    golden: int  # vectors replayed
+    error: float  # largest difference from the trainer's own outputs
+    seconds: float  # for all of it
+    inference_s: float  # median of one inference
+
+
+class Session:
+    """Runs one bundle, one reading at a time; keeps history and recurrent state."""
+
+    def __init__(self, policy: Bundle, provider: Provider = "auto") -> None:
+        """Choose a provider, bind the buffers, warm up, and pass the self-test.
+
+        Raises:
+            BundleError: the outputs are not those the trainer recorded, or the bundle
+                needs what this runtime does not do.
+            ProviderError: the provider asked for is not there.
+        """
+        start = time.perf_counter()
+        if policy.manifest.chunk != 1:
+            raise BundleError(
+                f"{policy.path} gives chunks of {policy.manifest.chunk} actions; this "
+                "runtime runs policies that give one action per reading"
+            )
+        self.policy = policy
+        self._robot = policy.manifest.robot
+        self._low = float32(self._robot.action.low)
+        self._high = float32(self._robot.action.high)
+        self._session = choose(policy.model, provider, self._seconds)
+        self._bind(self._session)
+        self.reset()
+        self.self_test = self._test_itself(start)
+
+    def reset(self) -> None:
+        """Forget history and recurrent state: a new episode begins."""
+        for name in self.policy.manifest.state:
+            self._inputs[f"state.{name}"][:] = 0.0
+        self._fresh = True
+
+    def act(
+        self, arrays: dict[str, Array], rng: np.random.Generator | None = None
+    ) -> Array:
+        """Return the action (A,) for a reading; a sample if `rng` is given.
+
+        Raises:
+            BundleError: an array is missing, misshapen, or the action is not finite.
+        """
+        try:
+            for name, view in self._views:
+                view[...] = arrays[name]
+        except (KeyError, ValueError) as error:
+            raise self._misfit(arrays) from error
+        self._run()
+        action: Array = self._action.copy()
+        if rng is not None:
+            action += self._std * rng.standard_normal(action.size, dtype=np.float32)
+            np.clip(action, self._low, self._high, out=action)
+        if not np.isfinite(action).all():
+            raise BundleError(f"{self.policy.path} gave an action that is not finite")
+        return action
+
+    def _run(self) -> None:
+        if self._windows:
+            self._shift()
+        self._session.run_with_iobinding(self._binding)
+        for name in self.policy.manifest.state:
+            self._inputs[f"state.{name}"][:] = self._outputs[f"next_state.{name}"]
+
+    def _shift(self) -> None:
+        for newest, window in self._windows:
+            if self._fresh:
+                window[:] = newest
+            else:
+                window[:-1] = window[1:]
+                window[-1] = newest
+        self._fresh = False
+
+    def _bind(self, session: ort.InferenceSession) -> None:
+        manifest = self.policy.manifest
+        inputs, outputs = (
+            {name: np.zeros((1, *shape), np.float32) for name, shape in shapes.items()}
+            for shapes in (
+                bundle.expected_inputs(manifest),
+                bundle.expected_outputs(manifest),
+            )
+        )
+        self._inputs, self._outputs = inputs, outputs
+        self._binding = bind(session, inputs, outputs)
+        self._action = outputs["action"][0]
+        self._std = outputs.get("action_std", np.zeros_like(outputs["action"]))[0]
+        names = self._robot.observation
+        if manifest.history == 1:
+            self._views = [(name, inputs[name][0]) for name in names]
+            self._windows: list[tuple[Array, Array]] = []
+        else:
+            newest = {name: np.zeros(a.size, np.float32) for name, a in names.items()}
+            self._views = list(newest.items())
+            self._windows = [(newest[name], inputs[name][0]) for name in names]
+
+    def _seconds(self, session: ort.InferenceSession) -> float:
+        self._bind(session)
+        times = []
+        for _ in range(_WARM_UP_RUNS + _TIMED_RUNS):
+            start = time.perf_counter()
+            session.run_with_iobinding(self._binding)
+            times.append(time.perf_counter() - start)
+        return float(np.median(times[_WARM_UP_RUNS:]))
+
+    def _test_itself(self, start: float) -> SelfTest:
+        inference_s = self._seconds(self._session)
+        golden = self.policy.manifest.golden
+        inputs = bundle.golden_inputs(self.policy.manifest)
+        provider = self._session.get_providers()[0]
+        on_cpu = provider == "CPUExecutionProvider"
+        tolerance = (
+            golden.tolerance if on_cpu else max(golden.tolerance, _CUDA_TOLERANCE)
+        )
+        error = 0.0
+        for i, action in enumerate(golden.action):
+            for name, array in inputs.items():
+                self._inputs[name][0] = array[i]
+            self._session.run_with_iobinding(self._binding)
+            error = max(error, float(np.abs(self._action - float32(action)).max()))
+            if golden.action_std:
+                spread = np.abs(self._std - float32(golden.action_std[i])).max()
+                error = max(error, float(spread))
+        self.reset()
+        if not error <= tolerance:
+            raise BundleError(
+                f"{self.policy.path} failed its self-test: its golden vectors are off "
+                f"by {error:.3g} on {provider}, expected at most {tolerance:.3g}"
+            )
+        seconds = time.perf_counter() - start
+        return SelfTest(provider, len(golden.action), error, seconds, inference_s)
+
+    def _misfit(self, arrays: dict[str, Array]) -> BundleError:
+        expected = {k: a.size for k, a in self._robot.observation.items()}
+        found = {k: np.shape(a) for k, a in arrays.items()}
+        return BundleError(f"expected the arrays {expected}, got {found}")
+
+
+def bind(
+    session: ort.InferenceSession, inputs: dict[str, Array], outputs: dict[str, Array]
+) -> ort.IOBinding:
+    """Bind arrays to a session by name; running it then reads and writes them."""
+    binding = session.io_binding()
+    for add, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
+        for name, array in arrays.items():
+            pointer = array.ctypes.data
+            add(name, "cpu", 0, np.float32, array.shape, pointer)
+    return binding
