@@ -1,1 +1,1 @@
-"""Episodes on disk, replay, foreign formats and inspection."""
+"""Episodes on disk: datasets, replay, recordings, foreign formats, inspection."""

@@ -1,0 +1,105 @@
+"""Foreign formats, one module each, found by name.
+
+A module of `robostack.data` is a format when its name stands in `NAMES` and it offers
+
+    sniff(path: Path) -> bool
+        Whether the file or folder looks like this format; cheap, and never raises.
+    read(path: Path, spec: RobotSpec, *, note: Note = ignore, OPTIONS) -> list[Episode]
+        All its episodes in the units and the order of `spec`. Every option is a
+        keyword with a default and a type that text converts to (bool, int, float,
+        str): `--option name=value` on the command line. What was noticed, corrected or
+        dropped goes to `note`, a sentence each. What cannot be read raises
+        `FormatError`: what was expected, what was found, what to do.
+    guess(path: Path, *, note: Note = ignore, OPTIONS) -> RobotSpec      (may be absent)
+        A spec made from the data alone, for files that nobody described.
+
+Heavy imports belong inside such a module only, and only where `read` needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast, get_type_hints
+
+import msgspec
+
+from robostack.data.episode import Episode
+from robostack.plugins import unknown
+from robostack.spec import RobotSpec
+
+NAMES = ("d4rl", "dfki", "recording")  # a new format adds its module's name here
+
+Note = Callable[[str], None]
+
+
+class FormatError(ValueError):
+    """A foreign file that cannot be read, or an option that its format lacks."""
+
+
+def ignore(_: str) -> None:
+    """Take a note and do nothing with it."""
+
+
+class Format(Protocol):
+    """What every module named in `NAMES` offers."""
+
+    sniff: Callable[[Path], bool]
+    read: Callable[..., list[Episode]]
+
+
+def load(name: str) -> Format:
+    """Return the module of format `name`."""
+    if name not in NAMES:
+        raise FormatError(unknown("format", name, list(NAMES)))
+    try:
+        return cast(Format, importlib.import_module(f"robostack.data.{name}"))
+    except ModuleNotFoundError as error:
+        raise FormatError(
+            f"format {name!r} needs the package {error.name!r}, which is not "
+            f"installed: pip install 'robostack[train]'"
+        ) from error
+
+
+def sniff(path: Path) -> str:
+    """Return the name of the format that `path` is in."""
+    if not path.exists():
+        raise FormatError(f"expected a file or folder to import, found no {path}")
+    for name in NAMES:
+        if load(name).sniff(path):
+            return name
+    raise FormatError(
+        f"expected one of the formats {', '.join(NAMES)}, cannot tell which {path} is: "
+        f"name it with --format"
+    )
+
+
+def call(function: Callable[..., Any], options: Mapping[str, str]) -> dict[str, Any]:
+    """Return `options` as the keyword arguments of `function`, typed by its hints."""
+    hints = get_type_hints(function)
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    known = [name for name in known if name != "note"]
+    typed = {}
+    for name, text in options.items():
+        if name not in known:
+            raise FormatError(unknown("option", name, known))
+        try:
+            typed[name] = msgspec.convert(text, hints[name], strict=False)
+        except msgspec.ValidationError as error:
+            raise FormatError(f"option {name}={text}: {error}") from error
+    return typed
+
+
+def read(
+    name: str,
+    path: Path,
+    spec: RobotSpec,
+    options: Mapping[str, str],
+    note: Note = ignore,
+) -> list[Episode]:
+    """Return the episodes of `path`, read as format `name` with `options` as typed."""
+    function = load(name).read
+    return function(path, spec, note=note, **call(function, options))
