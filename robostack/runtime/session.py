@@ -177,3 +177,16 @@ def bind(
             pointer = array.ctypes.data
             add(name, "cpu", 0, np.float32, array.shape, pointer)
     return binding
+
+
+class Batched:
+    """Runs a graph on whole batches, on the CPU: for proofs, not for robots."""
+
+    def __init__(self, model: bytes) -> None:
+        self._session = choose(model, "cpu", lambda _: 0.0)
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        """Return every output (B, ...) for inputs (B, ...)."""
+        outputs = self._session.run(self._names, arrays)
+        return {k: float32(v) for k, v in zip(self._names, outputs, strict=True)}

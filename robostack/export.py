@@ -1,0 +1,155 @@
+"""Export a trained policy as a bundle, and prove that the file acts as the policy did.
+
+The proof replays random, edge and recorded observations in several batch sizes through
+ONNX Runtime and through the trained networks, mean and sampled head. A file that
+differs by more than the tolerance is not written.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from robostack import bundle
+from robostack.bundle import (
+    Bundle,
+    BundleError,
+    Golden,
+    Manifest,
+    Provenance,
+    Semantics,
+)
+from robostack.learner import Learner
+from robostack.runtime.session import Batched
+from robostack.spec import Array, RobotSpec, float32
+
+TOLERANCE = 1e-5
+BATCH_SIZES = (1, 2, 7, 64, 256)
+_RANDOM_ROWS, _RECORDED_ROWS, _GOLDEN_ROWS = 512, 512, 16
+_SEMANTICS: dict[str, Semantics] = {
+    "position": "absolute",
+    "velocity": "absolute",
+    "torque": "torque",
+    "normalized": "normalized",
+}
+
+
+class Proof(NamedTuple):
+    """How closely the exported graph follows the trained policy [action units]."""
+
+    rows: int
+    batch_sizes: tuple[int, ...]
+    action_error: float  # largest, over all rows and batch sizes
+    sample_error: float  # of the sampled head, under the same noise
+    tolerance: float
+
+
+def export(
+    learner: Learner,
+    path: Path,
+    provenance: Provenance,
+    recorded: Array,
+    *,
+    tolerance: float = TOLERANCE,
+) -> tuple[Bundle, Proof]:
+    """Write the policy of `learner` to `path`.
+
+    Args:
+        learner: a trained learner.
+        path: the bundle to write.
+        provenance: where the policy comes from.
+        recorded: observations (N, O) of the dataset; may be empty.
+        tolerance: largest difference allowed [action units].
+
+    Raises:
+        BundleError: the graph does not act as the policy does; nothing is written.
+    """
+    graph = learner.export()
+    observations = probes(learner.spec, recorded)
+    proof = prove(learner, graph, observations, tolerance)
+    worst = max(proof.action_error, proof.sample_error)
+    if not worst <= tolerance:
+        raise BundleError(
+            f"the exported graph differs from the trained policy by {worst:.3g}, "
+            f"expected at most {tolerance:.3g}; nothing was written"
+        )
+    robot = learner.spec
+    golden = observations[:: max(1, len(observations) // _GOLDEN_ROWS)][:_GOLDEN_ROWS]
+    std = learner.action_std(golden)
+    manifest = Manifest(
+        schema=bundle.SCHEMA,
+        robot=robot,
+        robot_digest=robot.digest,
+        semantics=_SEMANTICS[robot.control],
+        history=1,
+        chunk=1,
+        stochastic=True,
+        state={},
+        provenance=provenance,
+        golden=Golden(
+            inputs={k: v.tolist() for k, v in split(robot, golden).items()},
+            action=learner.act(golden, None).tolist(),
+            action_std=std.tolist(),
+            tolerance=tolerance,
+        ),
+        graph_sha256="",
+    )
+    return bundle.write(path, graph, manifest), proof
+
+
+def prove(
+    learner: Learner, graph: bytes, observations: Array, tolerance: float
+) -> Proof:
+    """Compare `graph` under ONNX Runtime with `learner` on `observations` (N, O)."""
+    run = Batched(graph)
+    low, high = float32(learner.spec.action.low), float32(learner.spec.action.high)
+    action_error = sample_error = 0.0
+    for size in BATCH_SIZES:
+        for start in range(0, len(observations), size):
+            rows = observations[start : start + size]
+            outputs = run(split(learner.spec, rows))
+            action, std = outputs["action"], outputs["action_std"]
+            action_error = max(action_error, _gap(action, learner.act(rows, None)))
+            action_error = max(action_error, _gap(std, learner.action_std(rows)))
+            noise = np.random.default_rng(start).standard_normal(std.shape, np.float32)
+            sample = np.clip(action + std * noise, low, high)
+            theirs = learner.act(rows, np.random.default_rng(start))
+            sample_error = max(sample_error, _gap(sample, theirs))
+    return Proof(len(observations), BATCH_SIZES, action_error, sample_error, tolerance)
+
+
+def probes(robot: RobotSpec, recorded: Array) -> Array:
+    """Return observations (N, O) to try: edges, random ones, and recorded ones."""
+    rng = np.random.default_rng(0)
+    low, high = (
+        np.concatenate([float32(getattr(a, end)) for a in robot.observation.values()])
+        for end in ("low", "high")
+    )
+    if len(recorded):  # bounds are often far wider than anything ever seen
+        low = np.maximum(low, recorded.min(0) - 1.0)
+        high = np.minimum(high, recorded.max(0) + 1.0)
+    corners = np.where(rng.random((32, low.size)) < 0.5, low, high)
+    edges = np.stack([low, high, np.zeros_like(low), 2 * low, 2 * high])
+    random = rng.uniform(low, high, (_RANDOM_ROWS, low.size))
+    chosen = recorded[rng.permutation(len(recorded))[:_RECORDED_ROWS]]
+    return float32(np.concatenate([edges, corners, chosen, random]))
+
+
+def split(robot: RobotSpec, observations: Array) -> dict[str, Array]:
+    """Return the arrays (B, n) that observations (B, O) are made of."""
+    ends = np.cumsum([array.size for array in robot.observation.values()])
+    pieces = np.split(observations, ends[:-1], axis=1)
+    return {k: float32(v) for k, v in zip(robot.observation, pieces, strict=True)}
+
+
+def now() -> str:
+    """Return the present time in UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _gap(ours: Array, theirs: Array) -> float:
+    gap = np.abs(ours - theirs).max()
+    return float(gap) if np.isfinite(gap) else float("inf")
