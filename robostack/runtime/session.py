@@ -75,7 +75,10 @@ class Session:
         """
         try:
             for name, view in self._views:
-                view[...] = arrays[name]
+                array = arrays[name]
+                if array.shape != view.shape:  # numpy would broadcast (1,) silently
+                    raise self._misfit(arrays)
+                view[...] = array
         except (KeyError, ValueError) as error:
             raise self._misfit(arrays) from error
         self._run()

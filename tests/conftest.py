@@ -1,0 +1,127 @@
+"""What all tests share: quiet threads, headless rendering, and a small real bundle."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores, many processes
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robostack.bundle import SCHEMA, Bundle, Golden, Manifest, Provenance, write
+from robostack.spec import ArraySpec, RobotSpec, float32
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+GAIN = np.float32([[1.0, 0.5], [-2.0, 0.25], [0.5, 1.0], [0.0, -1.0]])
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real logs, or skip."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the data sets are not at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def robot() -> RobotSpec:
+    """Return a two-joint robot."""
+    return RobotSpec(
+        name="two_joints",
+        control_period_s=0.02,
+        command_timeout_s=0.1,
+        control="position",
+        tracks="joint_position",
+        observation={
+            "joint_position": ArraySpec.uniform(("hip", "knee"), "rad", -3.0, 3.0),
+            "joint_velocity": ArraySpec.uniform(("hip", "knee"), "rad/s", -9.0, 9.0),
+        },
+        cameras={},
+        action=ArraySpec.uniform(("hip", "knee"), "rad", -2.0, 2.0),
+        home=(0.0, 0.0),
+        max_action_step=(0.1, 0.1),
+        conventions={"zero": "hanging down"},
+    )
+
+
+def linear_graph(robot: RobotSpec) -> bytes:
+    """Return action = clip(observation @ GAIN), action_std = 0.1, as ONNX."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper, numpy_helper
+
+    low, high = float32(robot.action.low), float32(robot.action.high)
+    names = list(robot.observation)
+    nodes = [
+        helper.make_node("Concat", names, ["observation"], axis=1),
+        helper.make_node("MatMul", ["observation", "gain"], ["raw"]),
+        helper.make_node("Max", ["raw", "low"], ["above"]),
+        helper.make_node("Min", ["above", "high"], ["action"]),
+        helper.make_node("Mul", ["action", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "spread"], ["action_std"]),
+    ]
+    constants = {
+        "gain": GAIN,
+        "low": low,
+        "high": high,
+        "zero": np.float32(0.0),
+        "spread": np.full(robot.action.size, 0.1, np.float32),
+    }
+
+    def port(name, size):
+        return helper.make_tensor_value_info(name, 1, ["batch", size])
+
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [port(name, a.size) for name, a in robot.observation.items()],
+        [port("action", robot.action.size), port("action_std", robot.action.size)],
+        [numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    model.ir_version = 10
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def linear_action(observation):
+    """Return what the linear graph answers to observations (B, 4)."""
+    return np.clip(float32(observation) @ GAIN, -2.0, 2.0)
+
+
+def linear_manifest(robot: RobotSpec, **changes) -> Manifest:
+    """Return a manifest for the linear graph."""
+    observation = np.random.default_rng(0).uniform(-1, 1, (8, 4)).astype(np.float32)
+    fields = {
+        "schema": SCHEMA,
+        "robot": robot,
+        "robot_digest": robot.digest,
+        "semantics": "absolute",
+        "history": 1,
+        "chunk": 1,
+        "stochastic": True,
+        "state": {},
+        "provenance": Provenance("linear", {}, 0, 0, "", "0.1.0", "", {}),
+        "golden": Golden(
+            inputs={
+                "joint_position": observation[:, :2].tolist(),
+                "joint_velocity": observation[:, 2:].tolist(),
+            },
+            action=linear_action(observation).tolist(),
+            action_std=np.full((8, 2), 0.1, np.float32).tolist(),
+            tolerance=1e-5,
+        ),
+        "graph_sha256": "",
+    }
+    return Manifest(**{**fields, **changes})
+
+
+@pytest.fixture
+def policy(robot, tmp_path) -> Bundle:
+    """Return a small real bundle for `robot`."""
+    path = tmp_path / "policy.onnx"
+    return write(path, linear_graph(robot), linear_manifest(robot))
