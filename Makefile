@@ -1,0 +1,40 @@
+# Everything a fresh machine needs is set up by whichever target is asked for first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+export MUJOCO_GL ?= egl
+
+.PHONY: demo test slow check all clean
+
+demo: $(READY)  ## the whole circle on an embedded twin; ends in demo/report.html
+	$(BIN)/robostack demo --directory demo
+
+test: $(READY)  ## the default test suite
+	$(BIN)/python -m pytest
+
+slow: $(READY)  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+all: check test slow
+
+$(READY): pyproject.toml setup.py tools/rendering.sh
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "expected Python 3.11 or newer with venv, got $$($(PYTHON) --version);" \
+	    "install it (Debian: python3-venv) or name one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[cpu,train,sim,dev]'
+	sh tools/rendering.sh $(BIN)/python
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info
