@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,7 @@ def check(episode: Episode, spec: RobotSpec) -> None:
 
 
 def _problems(episode: Episode, spec: RobotSpec) -> Iterator[str]:
-    if list(episode.observation) != list(spec.observation):
+    if episode.observation.keys() != spec.observation.keys():
         yield (
             f"expected the observations {list(spec.observation)}, "
             f"got {list(episode.observation)}"
@@ -101,7 +101,7 @@ def _problems(episode: Episode, spec: RobotSpec) -> Iterator[str]:
 
 def _misshapen(episode: Episode, spec: RobotSpec) -> Iterator[str]:
     steps, size = episode.length, spec.action.size
-    expected = {
+    expected: dict[str, tuple[npt.NDArray[Any], tuple[int, ...]]] = {
         "action": (episode.action, (steps, size)),
         "requested": (episode.requested, (steps, size)),
         "time_s": (episode.time_s, (steps + 1,)),
@@ -113,12 +113,12 @@ def _misshapen(episode: Episode, spec: RobotSpec) -> Iterator[str]:
         expected["reward"] = (episode.reward, (steps,))
     for name, array in episode.truth.items():
         expected[f"truth {name}"] = (array, (steps + 1, *array.shape[1:2]))
-    for name, (array, shape) in expected.items():
-        if array.shape != shape:
-            yield f"expected {name} of shape {shape}, got {array.shape}"
+    for name, (found, shape) in expected.items():
+        if found.shape != shape:
+            yield f"expected {name} of shape {shape}, got {found.shape}"
         kind = np.float64 if name == "time_s" else np.float32
-        if array.dtype != kind:
-            yield f"expected {name} as {np.dtype(kind)}, got {array.dtype}"
+        if found.dtype != kind:
+            yield f"expected {name} as {np.dtype(kind)}, got {found.dtype}"
 
 
 def _not_finite(episode: Episode) -> Iterator[str]:

@@ -9,7 +9,8 @@ A module of `robostack.data` is a format when its name stands in `NAMES` and it 
         keyword with a default and a type that text converts to (bool, int, float,
         str): `--option name=value` on the command line. What was noticed, corrected or
         dropped goes to `note`, a sentence each. What cannot be read raises
-        `FormatError`: what was expected, what was found, what to do.
+        `FormatError`: what was expected, what was found, what to do. A keyword `task`
+        (`Task | None`) may be there too, for formats that must be told what ends one.
     guess(path: Path, *, note: Note = ignore, OPTIONS) -> RobotSpec      (may be absent)
         A spec made from the data alone, for files that nobody described.
 
@@ -28,6 +29,7 @@ import msgspec
 
 from robostack.data.episode import Episode
 from robostack.plugins import unknown
+from robostack.robot import Task
 from robostack.spec import RobotSpec
 
 NAMES = ("d4rl", "dfki", "recording")  # a new format adds its module's name here
@@ -76,12 +78,14 @@ def sniff(path: Path) -> str:
     )
 
 
-def call(function: Callable[..., Any], options: Mapping[str, str]) -> dict[str, Any]:
+def keywords(
+    function: Callable[..., Any], options: Mapping[str, str]
+) -> dict[str, Any]:
     """Return `options` as the keyword arguments of `function`, typed by its hints."""
     hints = get_type_hints(function)
     parameters = inspect.signature(function).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    known = [name for name in known if name != "note"]
+    known = [name for name in known if hints[name] in (bool, int, float, str)]
     typed = {}
     for name, text in options.items():
         if name not in known:
@@ -99,7 +103,10 @@ def read(
     spec: RobotSpec,
     options: Mapping[str, str],
     note: Note = ignore,
+    task: Task | None = None,
 ) -> list[Episode]:
     """Return the episodes of `path`, read as format `name` with `options` as typed."""
     function = load(name).read
-    return function(path, spec, note=note, **call(function, options))
+    asks = task is not None and "task" in inspect.signature(function).parameters
+    known = {"task": task} if asks else {}
+    return function(path, spec, note=note, **known, **keywords(function, options))

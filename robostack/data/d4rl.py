@@ -1,0 +1,295 @@
+"""D4RL-layout HDF5 files: N rows of all episodes in one go, flags where they end.
+
+    observations (N, O)   actions (N, A)   rewards (N,)   terminals (N,)       needed
+    timeouts (N,)   next_observations (N, O)   infos/qpos, infos/qvel (N, .)   if there
+
+An episode ends at a terminal, at a timeout, where the next observation is not the next
+row's (the test of IQL: in some files the flags are out of step with the resets), after
+`max_episode_steps`, and where the file ends. Only a true terminal terminates it: flags
+that merely mark the time limit are noticed, and made truncations.
+
+The final observation of an episode is its last next_observation. In files without, a
+truncated episode loses its last transition; a terminated one keeps it, with the final
+observation repeated, since nothing is bootstrapped from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from robostack.data.d4rl_ends import Table, last_rows, split, terminated
+from robostack.data.episode import INCOMPLETE, End, Episode, Mask, Steps
+from robostack.data.formats import FormatError, Note, ignore
+from robostack.robot import Task
+from robostack.spec import Array, ArraySpec, RobotSpec, float32
+
+NEEDED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("timeouts", "next_observations")
+TRUTHS = ("qpos", "qvel", "goal")
+ROUNDING = 1e-6  # an action may be outside its bounds by so much, from float32
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def sniff(path: Path) -> bool:
+    """Return whether `path` is an HDF5 file."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def read(  # noqa: PLR0913 (all but the first two are options)
+    path: Path,
+    spec: RobotSpec,
+    *,
+    note: Note = ignore,
+    task: Task | None = None,
+    never_terminates: bool = False,
+    trust_terminals: bool = False,
+    max_episode_steps: int = 0,
+) -> list[Episode]:
+    """Return the episodes of `path`.
+
+    Args:
+        path: a D4RL-layout HDF5 file.
+        spec: names, units and bounds; sizes must match.
+        note: hears what was noticed, corrected or dropped, a sentence each.
+        task: whose `terminated` is asked about every end.
+        never_terminates: the task has no terminal states, whatever the flags say.
+        trust_terminals: believe the flags also where they look like a time limit.
+        max_episode_steps: end episodes after so many steps; 0: no limit known.
+    """
+    table = load(path)
+    _check_sizes(table, spec)
+    _note_actions(table, spec, note)
+    last = last_rows(table, max_episode_steps, note)
+    if never_terminates:
+        true = np.zeros(len(last), np.bool_)
+        if flags := int(table.terminals[last].sum()):
+            note(f"{flags} terminals are taken as time limits: the task has no others")
+    elif trust_terminals:
+        true = table.terminals[last]
+    else:
+        true = terminated(table, last, spec, task, note)
+    episodes = list(_episodes(table, spec, last, true))
+    if dropped := len(last) - len(episodes):
+        note(f"{dropped} episodes had no whole transition, and are left out")
+    if not episodes:
+        raise FormatError(f"{path}: expected an episode of at least one transition")
+    return episodes
+
+
+def guess(
+    path: Path, *, note: Note = ignore, control_period_s: float = 0.02
+) -> RobotSpec:
+    """Return a spec with names such as obs_0, and the bounds that the data has."""
+    table = load(path)
+    note(
+        f"{path.name} says nothing of names, units, bounds and rate: names are obs_0, "
+        f"action_0, ..., bounds are what the data has, and the control period is taken "
+        f"as {control_period_s} s (--robot, or control_period_s=, says better)"
+    )
+    action = _bounds("action", table.actions, margin=0.0)
+    span = [high - low for low, high in zip(action.low, action.high, strict=True)]
+    return RobotSpec(
+        name=table.environment or path.stem,
+        control_period_s=control_period_s,
+        command_timeout_s=5 * control_period_s,
+        control="normalized",
+        tracks="",
+        observation={"state": _bounds("obs", table.observations, margin=0.1)},
+        cameras={},
+        action=action,
+        home=tuple(
+            min(max(0.0, low), high)
+            for low, high in zip(action.low, action.high, strict=True)
+        ),
+        max_action_step=tuple(s if s > 0 else 1.0 for s in span),
+        conventions={"origin": f"guessed from the data in {path.name}"},
+    )
+
+
+def _bounds(prefix: str, rows: Array, margin: float) -> ArraySpec:
+    """Return [-1, 1] where all data is within and `margin` is 0, else its range."""
+    low, high = rows.min(axis=0).astype(float), rows.max(axis=0).astype(float)
+    if margin == 0.0 and (low >= -1).all() and (high <= 1).all():
+        low, high = np.full_like(low, -1.0), np.full_like(high, 1.0)
+    room = margin * (high - low)
+    names = tuple(f"{prefix}_{i}" for i in range(rows.shape[1]))
+    return ArraySpec(
+        names,
+        ("",) * len(names),
+        tuple((low - room).tolist()),
+        tuple((high + room).tolist()),
+    )
+
+
+def load(path: Path) -> Table:
+    """Return the content of `path`, checked to be whole, even and finite."""
+    try:
+        with h5py.File(path, "r") as file:
+            return _table(path, file)
+    except (OSError, RuntimeError) as error:
+        raise FormatError(
+            f"{path} cannot be read as HDF5, it may be cut short: {error}"
+        ) from error
+
+
+def _table(path: Path, file: h5py.File) -> Table:
+    parts = [file]
+    if "virtual" in file:  # big files are cut into groups 0, 1, ...
+        parts = [file["virtual"][k] for k in sorted(file["virtual"], key=int)]
+    missing = [name for name in NEEDED if name not in parts[0]]
+    if missing:
+        raise FormatError(
+            f"{path}: expected the keys {', '.join(NEEDED)}, found no "
+            f"{', '.join(missing)} among {', '.join(parts[0])}"
+        )
+    found = [name for name in (*NEEDED, *OPTIONAL) if name in parts[0]]
+    arrays = {n: np.concatenate([part[n][()] for part in parts]) for n in found}
+    _check_even(path, arrays)
+    rows = len(arrays["observations"])
+    infos = {n: file[f"infos/{n}"] for n in TRUTHS if f"infos/{n}" in file}
+    follows = arrays.get("next_observations")
+    timeouts = arrays.get("timeouts")
+    table = Table(
+        name=path.name,
+        environment=str(file.attrs.get("env", "")),
+        observations=_rows(arrays["observations"]),
+        actions=_rows(arrays["actions"]),
+        rewards=float32(arrays["rewards"].reshape(-1)),
+        terminals=arrays["terminals"].reshape(-1).astype(np.bool_),
+        timeouts=None if timeouts is None else timeouts.reshape(-1).astype(np.bool_),
+        next_observations=None if follows is None else _rows(follows),
+        truth={n: _rows(v[()]) for n, v in infos.items() if len(v) == rows},
+    )
+    _check_finite(path, table)
+    return table
+
+
+def _rows(array: npt.NDArray[np.generic]) -> Array:
+    return float32(array.reshape(len(array), -1))
+
+
+def _check_even(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise FormatError(f"{path}: expected as many rows of everything, got {lengths}")
+    if not lengths["observations"]:
+        raise FormatError(f"{path}: expected transitions, found none")
+    for name in ("rewards", "terminals", "timeouts"):
+        if name in arrays and arrays[name].size != lengths[name]:
+            raise FormatError(
+                f"{path}: expected {name} of shape (N,) or (N, 1), got "
+                f"{arrays[name].shape}"
+            )
+
+
+def _check_finite(path: Path, table: Table) -> None:
+    for name in ("observations", "actions", "rewards", "next_observations"):
+        array = getattr(table, name)
+        if array is None:
+            continue
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        if bad.any():
+            raise FormatError(
+                f"{path}: expected finite {name}, {bad.sum()} of {len(bad)} rows are "
+                f"not, the first is row {np.argmax(bad)}"
+            )
+
+
+def _check_sizes(table: Table, spec: RobotSpec) -> None:
+    found = table.observations.shape[1], table.actions.shape[1]
+    expected = spec.observation_size, spec.action.size
+    if found != expected:
+        raise FormatError(
+            f"{table.name}: expected {expected[0]} observations and {expected[1]} "
+            f"actions as {spec.name} has them, found {found[0]} and {found[1]}"
+        )
+
+
+def _note_actions(table: Table, spec: RobotSpec, note: Note) -> None:
+    over = np.maximum(
+        table.actions - float32(spec.action.high),
+        float32(spec.action.low) - table.actions,
+    )
+    outside = over > ROUNDING
+    if outside.any():
+        note(
+            f"{outside.sum()} of {outside.size} action values, in "
+            f"{outside.any(axis=1).sum()} of {len(outside)} steps, are outside the "
+            f"bounds of {spec.name}, by up to {over.max():.3g}: they are kept so"
+        )
+
+
+def _episodes(
+    table: Table, spec: RobotSpec, last: Steps, true: Mask
+) -> Iterator[Episode]:
+    firsts = np.concatenate([[0], last[:-1] + 1])
+    for first, end, stops in zip(firsts.tolist(), last.tolist(), true, strict=True):
+        span = _span(table, first, end, bool(stops))
+        if span.steps:
+            yield _episode(table, spec, span)
+
+
+class _Span(NamedTuple):
+    """The rows of one episode."""
+
+    first: int
+    last: int
+    steps: int  # fewer than the rows by one where the final observation is unknown
+    observations: Array  # (steps + 1, O)
+    stops: bool  # terminated
+    copied: bool  # the final observation is a copy
+
+
+def _span(table: Table, first: int, last: int, stops: bool) -> _Span:
+    rows = table.observations[first : last + 1]
+    if table.next_observations is not None:
+        final = table.next_observations[last : last + 1]
+        whole = np.concatenate([rows, final])
+        return _Span(first, last, len(rows), whole, stops, copied=False)
+    if stops:
+        whole = np.concatenate([rows, rows[-1:]])
+        return _Span(first, last, len(rows), whole, stops, copied=True)
+    return _Span(first, last, len(rows) - 1, rows, stops, copied=False)
+
+
+def _episode(table: Table, spec: RobotSpec, span: _Span) -> Episode:
+    steps = slice(span.first, span.first + span.steps)
+    labels = {"source": table.name, "rows": f"{steps.start}-{steps.stop - 1}"}
+    if table.environment:
+        labels["environment"] = table.environment
+    if span.copied:
+        labels["final_observation"] = "copy of the one before"
+    if _unfinished(table, span):
+        labels[INCOMPLETE] = "the file ends"
+    return Episode(
+        observation=split(span.observations, spec),
+        action=table.actions[steps],
+        requested=table.actions[steps],
+        time_s=np.arange(span.steps + 1, dtype=np.float64) * spec.control_period_s,
+        end=End.TERMINATED if span.stops else End.TRUNCATED,
+        reward=table.rewards[steps],
+        truth={n: _truth(rows, steps) for n, rows in table.truth.items()},
+        frames={},
+        labels=labels,
+    )
+
+
+def _unfinished(table: Table, span: _Span) -> bool:
+    """Return whether the file ends before the episode does."""
+    flags = table.terminals[-1] or (table.timeouts is not None and table.timeouts[-1])
+    return not flags and span.last == len(table.observations) - 1
+
+
+def _truth(rows: Array, steps: slice) -> Array:
+    """Return (T+1, n); what was true at the end is not in the file."""
+    unknown = np.full((1, rows.shape[1]), np.nan, np.float32)
+    return np.concatenate([rows[steps], unknown])
