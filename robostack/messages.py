@@ -35,7 +35,11 @@ State = Literal["disabled", "arming", "hold", "active", "safe", "fault", "estop"
 
 
 class Tensor(msgspec.Struct, frozen=True, array_like=True):
-    """An array as raw little-endian bytes; never pickled."""
+    """An array as raw little-endian bytes; never pickled.
+
+    Decoding copies the bytes out of the frame, where they may lie at an odd address:
+    numpy and ONNX Runtime want aligned arrays.
+    """
 
     dtype: Literal["<f4", "<f8", "|u1"]
     shape: tuple[int, ...]
@@ -73,6 +77,7 @@ class Welcome(Message, frozen=True):
 
     session: str
     robot: RobotSpec
+    limits_digest: str  # identity of the limits that the node enforces
     lockstep: bool  # the node advances when a command arrives; else in real time
     address: str  # what is served, such as sim:pendulum
     state: State
@@ -81,7 +86,7 @@ class Welcome(Message, frozen=True):
 class Refusal(Message, frozen=True):
     """The node will not, and what would have to change."""
 
-    code: str  # "spec", "protocol", "lease", "state", "session", "malformed"
+    code: str  # "spec", "protocol", "lease", "state", "session"
     sentence: str
     differences: tuple[str, ...]
 
@@ -103,7 +108,7 @@ class Reading(Message, frozen=True):
     stamp_s: float  # node's clock, when the sensors were read
     arrays: dict[str, Tensor]
     truth: dict[str, Tensor]  # for referees, never for policies; empty on hardware
-    applied: Tensor  # (A,) action applied in the period before
+    applied: Tensor  # (A,) action in effect in the period before; at first, home
     clamped: bool  # the limiter changed the previous action
 
 
@@ -181,7 +186,9 @@ class Opened(Message, frozen=True):
 class Step(Message, frozen=True):
     """One control period: a reading, and the action applied in answer to it.
 
-    The last `Step` of an episode may lack an action: what was sensed at its end.
+    The last `Step` of an episode lacks an action: it is what was sensed at its end. In a
+    period without a command (real time only) `requested` is None, and `applied` is the
+    action that stayed in effect.
     """
 
     generation: int
@@ -190,7 +197,7 @@ class Step(Message, frozen=True):
     arrays: dict[str, Tensor]
     truth: dict[str, Tensor]
     requested: Tensor | None  # (A,) as the client sent it; None: no command was applied
-    applied: Tensor | None  # (A,) what the robot really got
+    applied: Tensor | None  # (A,) in effect in this period, as the robot took it
     clamped: tuple[str, ...]  # names of the action elements the limiter changed
     age_s: float  # of the command when applied; 0 without one
     intervention: bool

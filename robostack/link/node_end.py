@@ -1,0 +1,165 @@
+"""The node's end of the link: three sockets, each used by one thread at a time.
+
+control   ROUTER, of the control thread alone
+watch     XPUB, behind the lock of whoever publishes; never blocks in real time
+stop      REP, of the stop thread alone
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from collections.abc import Iterator
+
+import zmq
+
+from robostack.link import endpoints, sockets
+from robostack.link.keys import NodeKeys
+from robostack.messages import Message, encode
+
+_PATIENCE_MS = 2000  # in lockstep, how long a full watcher may hold everything up
+
+
+class Control:
+    """Request socket; every client is known by the identity its socket chose."""
+
+    def __init__(self, socket: sockets.Socket) -> None:
+        self._socket = socket
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects
+        self._timeout_ms = -1
+
+    def receive(self, timeout_s: float) -> tuple[bytes, bytes] | None:
+        """Return (identity, frame) of the next message, or None after `timeout_s`."""
+        timeout_ms = int(timeout_s * 1000)
+        if timeout_ms != self._timeout_ms:
+            self._socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
+            self._timeout_ms = timeout_ms
+        return self._receive(0)
+
+    def poll(self) -> tuple[bytes, bytes] | None:
+        """Return (identity, frame) of the next message, or None if there is none."""
+        return self._receive(zmq.DONTWAIT)
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when there may be something to `poll`, at the latest at the time-out.
+
+        ZMQ's own time-outs count whole milliseconds. The descriptor signals edges only:
+        call this after `poll` returned None.
+        """
+        select.select([self._socket.FD], [], [], timeout_s)
+
+    def send(self, identity: bytes, frame: bytes) -> bool:
+        """Send without waiting; return whether the client is still there."""
+        try:
+            self._socket.send(identity, zmq.SNDMORE | zmq.DONTWAIT)
+            self._socket.send(frame, zmq.DONTWAIT)
+        except zmq.Again:  # it is there, and does not read
+            return True
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                return False
+            raise
+        return True
+
+    def _receive(self, flags: int) -> tuple[bytes, bytes] | None:
+        socket = self._socket
+        try:
+            identity = socket.recv(flags)
+        except zmq.Again:
+            return None
+        frame = socket.recv()
+        while socket.getsockopt(zmq.RCVMORE):  # none of ours has a second part
+            socket.recv()
+            frame = b""
+        return identity, frame
+
+
+class Watch:
+    """Publishing socket."""
+
+    def __init__(self, socket: sockets.Socket, *, lockstep: bool) -> None:
+        self._socket = socket
+        self._topics: set[bytes] = set()
+        self._patient = lockstep
+        self.dropped = 0  # messages that no watcher got, since one was full
+        socket.setsockopt(zmq.XPUB_NODROP, int(lockstep))
+        socket.setsockopt(zmq.SNDTIMEO, _PATIENCE_MS)
+
+    def watched(self) -> bool:
+        """Return whether anybody listens."""
+        while True:
+            try:
+                event = self._socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return bool(self._topics)
+            change = self._topics.add if event[:1] == b"\x01" else self._topics.discard
+            change(event[1:])
+
+    def send(self, message: Message) -> None:
+        """Publish `message`.
+
+        In real time, watchers that are full miss it. In lockstep the world waits for
+        them, since its time can wait; once one was full for two seconds, no longer.
+        """
+        try:
+            self._socket.send(encode(message))
+        except zmq.Again:
+            self.dropped += 1
+            self._patient = False
+            self._socket.setsockopt(zmq.XPUB_NODROP, 0)
+
+
+class Stop:
+    """Reply socket for the stop path."""
+
+    def __init__(self, socket: sockets.Socket) -> None:
+        self._socket = socket
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """Return the next request, or None after `timeout_s`."""
+        if not self._socket.poll(int(timeout_s * 1000)):
+            return None
+        parts = self._socket.recv_multipart()
+        return parts[0] if len(parts) == 1 else b""
+
+    def reply(self, frame: bytes) -> None:
+        """Answer the request received last."""
+        self._socket.send(frame, zmq.DONTWAIT)
+
+
+class NodeEnd:
+    """All three."""
+
+    def __init__(self, control: Control, watch: Watch, stop: Stop) -> None:
+        self.control = control
+        self.watch = watch
+        self.stop = stop
+
+
+@contextlib.contextmanager
+def open_node_end(
+    endpoint: str, *, lockstep: bool, keys: NodeKeys | None
+) -> Iterator[NodeEnd]:
+    """Listen at `endpoint` for as long as this lasts.
+
+    Raises:
+        LinkError: see `sockets.bind`.
+    """
+    where = endpoints.parse(endpoint)
+    context: sockets.Context = zmq.Context()
+    try:
+        with sockets.authenticated(context, keys), contextlib.ExitStack() as stack:
+            opened = []
+            for kind, address in (
+                (zmq.ROUTER, where.control),
+                (zmq.XPUB, where.watch),
+                (zmq.REP, where.stop),
+            ):
+                socket = stack.enter_context(sockets.make(context, kind))
+                sockets.bind(socket, address, keys)
+                opened.append(socket)
+            control, watch, stop = opened
+            yield NodeEnd(Control(control), Watch(watch, lockstep=lockstep), Stop(stop))
+    finally:
+        context.destroy(linger=0)

@@ -1,0 +1,102 @@
+"""ZMQ sockets with the options that every one of ours has, and no others.
+
+Bounded messages, no lingering, heartbeats that notice a dead peer, CURVE where keys are
+given, and a refusal to listen beyond this computer without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket as unix
+from collections.abc import Iterator
+
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from robostack.link.endpoints import is_local
+from robostack.link.errors import LinkError
+from robostack.link.keys import ClientKeys, NodeKeys
+from robostack.messages import MAX_BYTES
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[Socket]
+_HEARTBEAT_MS = 1000
+_DEAD_MS = 3000
+
+
+def make(context: Context, kind: int) -> Socket:
+    """Return a socket with bounded messages that closes at once."""
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _DEAD_MS)
+    return socket
+
+
+def bind(socket: Socket, endpoint: str, keys: NodeKeys | None) -> None:
+    """Listen at `endpoint`; off this computer only with keys.
+
+    Raises:
+        LinkError: keys are missing, or somebody else listens there.
+    """
+    if keys is None and not is_local(endpoint):
+        raise LinkError(
+            f"expected keys to listen at {endpoint}, which other computers can reach: "
+            f"give the node a folder of CURVE keys, or listen at tcp://127.0.0.1:PORT"
+        )
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.pair.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.pair.secret)
+    try:
+        _refuse_second_owner(endpoint)
+        socket.bind(endpoint)
+    except (zmq.ZMQError, OSError) as error:
+        raise LinkError(f"expected to listen at {endpoint}: {error}") from error
+
+
+def connect(socket: Socket, endpoint: str, keys: ClientKeys | None) -> None:
+    """Connect to `endpoint`, now or whenever somebody listens there."""
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, keys.node)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.pair.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.pair.secret)
+    socket.connect(endpoint)
+
+
+@contextlib.contextmanager
+def authenticated(context: Context, keys: NodeKeys | None) -> Iterator[None]:
+    """Let in only the clients that `keys` lists, for as long as this lasts."""
+    if keys is None:
+        yield
+        return
+    authenticator = ThreadAuthenticator(context)
+    authenticator.start()
+    try:
+        authenticator.configure_curve_callback("*", credentials_provider=_List(keys))
+        yield
+    finally:
+        authenticator.stop()
+
+
+class _List:
+    """The allow-list, as pyzmq asks for it."""
+
+    def __init__(self, keys: NodeKeys) -> None:
+        self._clients = keys.clients
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Return whether the client with public `key` may connect."""
+        del domain
+        return key in self._clients
+
+
+def _refuse_second_owner(endpoint: str) -> None:
+    """Raise OSError if a Unix socket is served: ZMQ would take it over silently."""
+    scheme, _, path = endpoint.partition("://")
+    if scheme != "ipc":
+        return
+    with unix.socket(unix.AF_UNIX) as probe:
+        if probe.connect_ex(path) == 0:
+            raise OSError("somebody else listens there")

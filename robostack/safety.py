@@ -1,0 +1,224 @@
+"""What stands between a command and the motors: limits, watchdog, states.
+
+    DISABLED -> ARMING -> HOLD -> ACTIVE -> {HOLD, SAFE, FAULT, ESTOP}
+
+Nothing here does I/O or looks at a clock: times are passed in. FAULT and ESTOP latch;
+`Machine.clear` is the only way out, and no message leads to it. Limits come from the
+robot's spec or from a file that the node loads, never from a client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from robostack.messages import State, Tensor
+from robostack.spec import Array, RobotSpec, SpecError, float32
+
+_FIRST_RAD = 0.05  # largest first step from where the robot was measured
+_FIRST_PART = 0.02  # the same for elements in other units, in parts of their range
+_TOLERANCE = 1e-6  # parts of the range that rounding may leave the bounds by
+
+
+class CommandError(SpecError):
+    """A command that no limiter can make good; `cause` is what it is counted under."""
+
+    def __init__(self, cause: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.cause = cause
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the node enforces on every action, element by element."""
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    step: tuple[float, ...]  # largest change per control period
+    first: tuple[float, ...]  # largest distance of the first action from where we are
+    outside_per_s: float  # commands out of bounds, within one second, before FAULT
+    command_timeout_s: float  # without a fresh command for this long: HOLD
+    safe_after_s: float  # without one for this long: SAFE
+
+    @property
+    def digest(self) -> str:
+        """Identity of these limits: 16 hexadecimal digits."""
+        content = msgspec.json.encode(self, order="sorted")
+        return hashlib.sha256(content).hexdigest()[:16]
+
+
+def derive(spec: RobotSpec) -> Limits:
+    """Return the limits that follow from a spec alone.
+
+    The first action is held near the measured array that `spec.tracks` names; where an
+    action is no target for anything measured, one step from home. More than half of
+    the commands of one second out of bounds means that their author works in other
+    units, and is a FAULT.
+    """
+    action, step = spec.action, spec.max_action_step
+    columns = zip(action.units, action.low, action.high, step, strict=True)
+    near = (
+        min(most, _FIRST_RAD if unit == "rad" else _FIRST_PART * (high - low))
+        for unit, low, high, most in columns
+    )
+    return Limits(
+        names=action.names,
+        low=action.low,
+        high=action.high,
+        step=step,
+        first=tuple(near) if spec.tracks else step,
+        outside_per_s=0.5 / spec.control_period_s,
+        command_timeout_s=spec.command_timeout_s,
+        safe_after_s=max(0.5, 2 * spec.command_timeout_s),
+    )
+
+
+class Limited(NamedTuple):
+    """An action within limits, and what was done to it."""
+
+    action: Array  # (A,)
+    changed: tuple[str, ...]  # names of the elements that differ from the request
+    outside: bool  # the request left the bounds, and not only the largest step
+
+
+class ActionLimiter:
+    """Clips actions to bounds and to the largest step from the action in effect."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._names = limits.names
+        self._shape = (len(limits.names),)
+        self._bytes = 4 * len(limits.names)
+        self._low, self._high = float32(limits.low), float32(limits.high)
+        self._step, self._first = float32(limits.step), float32(limits.first)
+        self._slack = _TOLERANCE * (self._high - self._low)
+        self._floor, self._ceiling = self._low, self._high
+
+    def start(self, measured: Array) -> None:
+        """Expect the first action near `measured` (A,)."""
+        self._center(measured, self._first)
+
+    def settle(self, applied: Array) -> None:
+        """Expect the next action within one step of `applied` (A,)."""
+        self._center(applied, self._step)
+
+    def unpack(self, tensor: Tensor) -> Array:
+        """Return the action in `tensor` as a read-only view (A,).
+
+        Raises:
+            CommandError: it is not a finite float32 vector of the robot's length.
+        """
+        if (
+            tensor.dtype != "<f4"
+            or tensor.shape != self._shape
+            or len(tensor.data) != self._bytes
+        ):
+            raise CommandError(
+                "malformed",
+                f"expected an action of float32 {self._shape}, got {tensor.dtype} "
+                f"{tensor.shape} in {len(tensor.data)} bytes",
+            )
+        action = np.frombuffer(tensor.data, np.float32)
+        finite = np.isfinite(action)
+        if 0 in finite.tobytes():  # a third of the time of finite.all()
+            bad = [n for n, ok in zip(self._names, finite, strict=True) if not ok]
+            raise CommandError("not_finite", f"not finite: {', '.join(bad)}")
+        return action
+
+    def __call__(self, action: Array) -> Limited:
+        """Return finite `action` (A,) within limits."""
+        limited = np.minimum(np.maximum(action, self._floor), self._ceiling)
+        if limited.tobytes() == action.tobytes():
+            return Limited(limited, (), outside=False)
+        moved = np.abs(limited - action) > self._slack
+        changed = tuple(n for n, m in zip(self._names, moved, strict=True) if m)
+        low, high = self._low - self._slack, self._high + self._slack
+        outside = bool(((action < low) | (action > high)).any())
+        return Limited(limited, changed, outside)
+
+    def _center(self, base: Array, reach: Array) -> None:
+        base = np.minimum(np.maximum(base, self._low), self._high)
+        self._floor = np.maximum(self._low, base - reach)
+        self._ceiling = np.minimum(self._high, base + reach)
+
+
+class RateLimit:
+    """Says when something happens more than `per_s` times within one second."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._stamps: deque[float] = deque()
+
+    def exceeded(self, now: float) -> bool:
+        """Note one occurrence at `now` [s]; return whether it is one too many."""
+        self._stamps.append(now)
+        while self._stamps[0] <= now - 1.0:
+            self._stamps.popleft()
+        return len(self._stamps) > self._per_s
+
+
+class Watchdog:
+    """Expires when it was not fed for `timeout_s`; disarmed, it never does."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.deadline = math.inf
+
+    def feed(self, now: float) -> None:
+        """Grant another `timeout_s` from `now` [s] on."""
+        self.deadline = now + self.timeout_s
+
+    def disarm(self) -> None:
+        """Stop watching."""
+        self.deadline = math.inf
+
+    def expired(self, now: float) -> bool:
+        """Return whether the time is up at `now` [s]."""
+        return now >= self.deadline
+
+
+LATCHED: frozenset[State] = frozenset({"fault", "estop"})
+
+_NEXT: dict[State, frozenset[State]] = {
+    "disabled": frozenset({"arming", "fault", "estop"}),
+    "arming": frozenset({"hold", "disabled", "fault", "estop"}),
+    "hold": frozenset({"arming", "active", "safe", "disabled", "fault", "estop"}),
+    "active": frozenset({"hold", "safe", "disabled", "fault", "estop"}),
+    "safe": frozenset({"arming", "disabled", "fault", "estop"}),
+    "fault": frozenset({"estop"}),
+    "estop": frozenset(),
+}
+
+
+class Machine:
+    """The state of a node, its generation, and why it last changed."""
+
+    def __init__(self) -> None:
+        self.state: State = "disabled"
+        self.generation = 0  # times ACTIVE was entered or left
+        self.cause = ""
+
+    @property
+    def latched(self) -> bool:
+        """Whether only a local `clear` leads on."""
+        return self.state in LATCHED
+
+    def enter(self, state: State, cause: str) -> bool:
+        """Go to `state` if a transition leads there; return whether it did."""
+        if state not in _NEXT[self.state]:
+            return False
+        if "active" in (self.state, state):
+            self.generation += 1
+        self.state, self.cause = state, cause
+        return True
+
+    def clear(self, acknowledged: str) -> bool:
+        """Leave a latched state for DISABLED; return whether there was one to leave."""
+        if not self.latched:
+            return False
+        self.state, self.cause = "disabled", f"cleared: {acknowledged}"
+        return True
