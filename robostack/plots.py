@@ -37,7 +37,7 @@ def curves(
 def compare(groups: Mapping[str, Array], xlabel: str) -> bytes:
     """Return histograms of several groups of numbers on one axis."""
     together = np.concatenate(list(groups.values()))
-    bins = np.linspace(together.min(), together.max() + 1e-6, 31)
+    bins = np.linspace(together.min(), together.max() + 1e-6, 31).tolist()
     with mpl.rc_context(_STYLE):
         figure = Figure(_SIZE_IN, dpi=_DPI, layout="constrained")
         panel = figure.subplots()
