@@ -1,0 +1,37 @@
+"""An SO-101 arm at a table with a cube and two marked zones.
+
+sim:so101_table                the cube starts between the zones
+sim:so101_table/push_left      it starts from the middle to the right zone
+sim:so101_table/push_right     it starts from the middle to the left zone
+.../meshes, .../push_left+meshes    drawn as the real parts (slow)
+"""
+
+from __future__ import annotations
+
+from robostack.robot import Task, Variant, World
+from robostack.spec import RobotSpec
+
+from . import table
+
+
+def spec(argument: str = "") -> RobotSpec:
+    """Return the spec; it is the same for every argument."""
+    table.start(argument)
+    return table.SPEC
+
+
+def tasks(argument: str = "") -> dict[str, Task]:
+    """Return push_left and push_right."""
+    table.start(argument)
+    return table.tasks()
+
+
+def make(argument: str = "", variant: Variant = Variant()) -> World:  # noqa: B008
+    """Return the world.
+
+    Raises:
+        PluginError: the argument is unknown, or the arm's package is missing.
+    """
+    from .world import TableWorld
+
+    return TableWorld(table.start(argument), variant)
