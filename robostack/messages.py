@@ -186,9 +186,9 @@ class Opened(Message, frozen=True):
 class Step(Message, frozen=True):
     """One control period: a reading, and the action applied in answer to it.
 
-    The last `Step` of an episode lacks an action: it is what was sensed at its end. In a
-    period without a command (real time only) `requested` is None, and `applied` is the
-    action that stayed in effect.
+    The last `Step` of an episode lacks an action: it is what was sensed at its end. In
+    a period without a command (real time only) `requested` is None, and `applied` is
+    the action that stayed in effect.
     """
 
     generation: int

@@ -70,6 +70,7 @@ class Client:
         self.reading: Reading | None = None  # the newest
         self._address = endpoints.parse(endpoint).control
         self._name = name
+        self._lockstep = False
         self._timeout_s = timeout_s
         self._keys = keys
         self._identity = secrets.token_bytes(16)
@@ -90,7 +91,7 @@ class Client:
         self.session, self.generation, self.reading = "", 0, None
         self._send(Hello(PROTOCOL, self._name, robot, artefact))
         welcome = self._answer(Welcome, self._timeout_s)
-        self.session = welcome.session
+        self.session, self._lockstep = welcome.session, welcome.lockstep
         return welcome
 
     def begin(
@@ -140,9 +141,7 @@ class Client:
         reading = self._next(self._timeout_s if timeout_s is None else timeout_s)
         if reading is None:
             raise self._silence()
-        while (more := self._decode(zmq.DONTWAIT)) is not None:
-            reading = self._heed(more) or reading
-        return reading
+        return self._newest(reading)
 
     def step(self, action: Array, *, intervention: bool = False) -> Reading:
         """Send `action` (A,) in answer to the newest reading; return the next one."""
@@ -151,7 +150,7 @@ class Client:
         if reading is None:
             self._stale = True
             raise self._silence()
-        return reading
+        return reading if self._lockstep else self._newest(reading)
 
     def end(self, *, terminated: bool = False, reason: str = "") -> Ended:
         """Close the episode; the robot holds.
@@ -249,6 +248,12 @@ class Client:
                 return reading
             left_s = deadline - time.monotonic()
         return None
+
+    def _newest(self, reading: Reading) -> Reading:
+        """Return the last of `reading` and those that came after it."""
+        while (more := self._decode(zmq.DONTWAIT)) is not None:
+            reading = self._heed(more) or reading
+        return reading
 
     def _heed(self, message: Control) -> Reading | None:
         """Return `message` if it is a reading that is news; raise if it is bad news."""

@@ -44,3 +44,4 @@ class Monitor:
     def close(self) -> None:
         """Stop following."""
         self._owner.disable_monitor()
+        self._events.close(linger=0)

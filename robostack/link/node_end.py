@@ -18,6 +18,7 @@ from robostack.link.keys import NodeKeys
 from robostack.messages import Message, encode
 
 _PATIENCE_MS = 2000  # in lockstep, how long a full watcher may hold everything up
+_FAREWELL_MS = 300  # for the last messages of a node that ends
 
 
 class Control:
@@ -149,17 +150,21 @@ def open_node_end(
     where = endpoints.parse(endpoint)
     context: sockets.Context = zmq.Context()
     try:
-        with sockets.authenticated(context, keys), contextlib.ExitStack() as stack:
-            opened = []
-            for kind, address in (
-                (zmq.ROUTER, where.control),
-                (zmq.XPUB, where.watch),
-                (zmq.REP, where.stop),
-            ):
-                socket = stack.enter_context(sockets.make(context, kind))
-                sockets.bind(socket, address, keys)
-                opened.append(socket)
-            control, watch, stop = opened
+        with sockets.authenticated(context, keys):
+            control, watch, stop = (
+                _listen(context, kind, address, keys)
+                for kind, address in zip(
+                    (zmq.ROUTER, zmq.XPUB, zmq.REP), where, strict=True
+                )
+            )
             yield NodeEnd(Control(control), Watch(watch, lockstep=lockstep), Stop(stop))
     finally:
-        context.destroy(linger=0)
+        context.destroy(linger=_FAREWELL_MS)
+
+
+def _listen(
+    context: sockets.Context, kind: int, address: str, keys: NodeKeys | None
+) -> sockets.Socket:
+    socket = sockets.make(context, kind)
+    sockets.bind(socket, address, keys)
+    return socket

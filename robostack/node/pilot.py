@@ -1,0 +1,196 @@
+"""One episode, period by period: read, admit a command, apply it, write it down.
+
+    begin -> observe -> (admit ...) -> observe -> (admit ...) -> ...
+
+Only the control thread calls this. What a client waits for (`observe`, `admit`) is kept
+short; `file`, which publishes, comes after the reading was sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from robostack.clock import Clock
+from robostack.messages import Command, Reading, Tensor
+from robostack.node.cameras import Cameras
+from robostack.node.journal import Action, Journal, Sensed
+from robostack.node.sensors import Sensors, pack
+from robostack.node.supervisor import Supervisor
+from robostack.robot import Robot, World
+from robostack.safety import ActionLimiter, CommandError, Limits, RateLimit
+from robostack.spec import Array, float32
+
+
+class Pilot:
+    """Drives one robot on behalf of one client."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        clock: Clock,
+        limits: Limits,
+        supervisor: Supervisor,
+        journal: Journal,
+    ) -> None:
+        self._robot = robot
+        self._world: World | None = as_world(robot)
+        self._clock = clock
+        self._limits = limits
+        self._supervisor = supervisor
+        self._machine = supervisor.machine
+        self._journal = journal
+        self._limiter = ActionLimiter(limits)
+        self._outside = RateLimit(limits.outside_per_s)
+        self._sensors = Sensors(robot)
+        self._cameras = Cameras(robot, journal)
+        periods = math.ceil(limits.command_timeout_s / robot.spec.control_period_s) + 2
+        self._stamps: deque[float] = deque(maxlen=periods)  # of the newest readings
+        self._home = float32(robot.spec.home)
+        self._start("")
+
+    def _start(self, session: str) -> None:
+        self._session = session
+        self._seq = -1
+        self._answered = -1
+        self._stamps.clear()
+        self._arrays: dict[str, Array] = {}
+        self._truth: dict[str, Array] = {}
+        self._sensed: Sensed | None = None
+        self._applied: Array | None = None
+        home = Tensor.pack(self._home)
+        self._in_effect = Action(None, home, (), 0.0, intervention=False)
+
+    @property
+    def period_s(self) -> float:
+        """The robot's control period [s]."""
+        return self._robot.spec.control_period_s
+
+    def begin(self, session: str, seed: int | None) -> bool:
+        """Reset the robot for a new episode; return whether it is home."""
+        self._start(session)
+        if seed is not None and self._world is not None:
+            world, number = self._world, seed
+            if not self._supervisor.drive(lambda: world.seed(number)):
+                return False
+        return self._supervisor.reset()
+
+    def observe(self) -> Reading | None:
+        """Read the sensors for the next period; None and FAULT if they are bad."""
+        if not self._supervisor.drive(self._read):
+            return None
+        now = self._clock.now()
+        self._seq += 1
+        self._stamps.append(now)
+        self._sensed = Sensed(self._seq, now, pack(self._arrays), pack(self._truth))
+        return Reading(
+            self._session,
+            self._machine.generation,
+            self._seq,
+            now,
+            self._sensed.arrays,
+            self._sensed.truth,
+            self._in_effect.applied,
+            bool(self._in_effect.clamped),
+        )
+
+    def file(self) -> None:
+        """Publish the period that is over, and prepare for the one that began."""
+        if self._sensed is None:
+            return
+        self._journal.sensed(self._sensed, self._in_effect)
+        self._in_effect = Action(
+            None, self._in_effect.applied, (), 0.0, intervention=False
+        )
+        if self._seq == 0:
+            tracks = self._robot.spec.tracks
+            measured = self._arrays[tracks] if tracks else self._home
+            self._limiter.start(measured)
+            self._cameras.start(self._sensed.stamp_s)
+        elif self._applied is not None:
+            self._limiter.settle(self._applied)
+        seq, generation = self._seq, self._machine.generation
+        stamp_s = self._sensed.stamp_s
+        if self._robot.spec.cameras:
+            self._supervisor.drive(
+                lambda: self._cameras.publish(generation, seq, stamp_s)
+            )
+
+    def admit(self, command: Command) -> bool:
+        """Apply `command` if it is good; else drop, count and perhaps FAULT."""
+        now = self._clock.now()
+        cause = self._objection(command, now)
+        if cause:
+            self._journal.refuse(cause, "")
+            return False
+        try:
+            action = self._limiter.unpack(command.action)
+        except CommandError as error:
+            self._journal.refuse(error.cause, str(error))
+            self._supervisor.leave("fault", f"bad command: {error}")
+            return False
+        limited = self._limiter(action)
+        applied = self._supervisor.apply(limited.action, command.generation, now)
+        if applied is None:
+            self._journal.refuse("generation", "the node left ACTIVE meanwhile")
+            return False
+        self._answered, self._applied = command.seq, applied
+        self._in_effect = Action(
+            command.action,
+            Tensor.pack(applied),
+            limited.changed,
+            now - self._stamp(command.seq),
+            command.intervention,
+        )
+        if limited.changed:
+            self._note_clamp(limited.outside, now)
+        return True
+
+    def advance(self) -> bool:
+        """Let a world run for one control period; return whether it did."""
+        world = self._world
+        if world is None:
+            return True
+        period_s = self.period_s
+        return self._supervisor.drive(lambda: world.sleep_until(world.now() + period_s))
+
+    def _read(self) -> None:
+        self._arrays = self._sensors.read()
+        if self._world is not None:
+            self._truth = self._world.truth()
+
+    def _objection(self, command: Command, now: float) -> str:
+        """Return why `command` must not move the robot, or an empty string."""
+        if self._machine.state != "active":
+            return "state"
+        if command.generation != self._machine.generation:
+            return "generation"
+        if command.seq <= self._answered:
+            return "replayed"
+        if command.seq > self._seq:
+            return "unknown"
+        age_s = now - self._stamp(command.seq)
+        if not age_s <= min(command.ttl_s, self._limits.command_timeout_s):  # or NaN
+            return "stale"
+        return ""
+
+    def _stamp(self, seq: int) -> float:
+        """Return when reading `seq` was taken [s]; long ago if that is forgotten."""
+        back = self._seq - seq
+        return self._stamps[-1 - back] if back < len(self._stamps) else -math.inf
+
+    def _note_clamp(self, outside: bool, now: float) -> None:
+        self._journal.counts.clamps += 1
+        if outside and self._outside.exceeded(now):
+            self._supervisor.leave(
+                "fault",
+                f"more than {self._limits.outside_per_s:g} commands out of bounds "
+                f"within one second: does their author use other units?",
+            )
+
+
+def as_world(robot: Robot) -> World | None:
+    """Return `robot` as a world if it is one: it can be seeded, and has a time."""
+    if all(hasattr(robot, name) for name in ("seed", "truth", "now", "sleep_until")):
+        return robot  # type: ignore[return-value]
+    return None

@@ -1,0 +1,269 @@
+"""Answers the control messages of clients: one lease, one episode at a time."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from robostack.clock import Clock
+from robostack.messages import (
+    PROTOCOL,
+    Begin,
+    Bye,
+    Command,
+    End,
+    Ended,
+    Hello,
+    Message,
+    Opened,
+    Refusal,
+    Welcome,
+    decode_control,
+    encode,
+)
+from robostack.node.journal import Journal
+from robostack.node.pilot import Pilot
+from robostack.node.supervisor import Supervisor
+from robostack.safety import Limits
+from robostack.spec import RobotSpec, difference
+
+_PROBE = b""  # asks the sockets, not the client, whether the client is still there
+
+
+class Wire(Protocol):
+    """Where answers go."""
+
+    def send(self, identity: bytes, frame: bytes) -> bool:
+        """Send without waiting; return whether the client is still there."""
+
+
+class Face(NamedTuple):
+    """What a node tells a client about itself."""
+
+    address: str
+    robot: RobotSpec
+    limits: Limits
+    lockstep: bool
+    lease_s: float  # silence after which another client may have the lease
+
+
+class Lease(NamedTuple):
+    """Who may command."""
+
+    identity: bytes
+    session: str
+    client: str
+    artefact: str
+
+
+class Service:
+    """What the control thread does with each message, and once per period."""
+
+    def __init__(
+        self,
+        face: Face,
+        wire: Wire,
+        pilot: Pilot,
+        supervisor: Supervisor,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._face = face
+        self._wire = wire
+        self._pilot = pilot
+        self._supervisor = supervisor
+        self._machine = supervisor.machine
+        self._journal = journal
+        self._clock = clock
+        self._lease: Lease | None = None
+        self._heard_s = 0.0  # computer's clock, when the holder last spoke
+        self.began = False  # an episode was opened since somebody last looked
+
+    def handle(self, identity: bytes, frame: bytes) -> bool:
+        """Act on one message; return whether an action was applied."""
+        try:
+            message = decode_control(frame)
+        except (msgspec.MsgspecError, RecursionError):
+            self._journal.refuse("malformed", "not a message of this protocol")
+            return False
+        lease = self._lease
+        holds = lease is not None and identity == lease.identity
+        if holds:
+            self._heard_s = time.monotonic()
+        if isinstance(message, Hello):
+            self._hello(identity, message)
+            return False
+        if not isinstance(message, Command | Begin | End | Bye):
+            self._journal.refuse("malformed", "a message that only nodes send")
+            return False
+        if lease is None or not holds or message.session != lease.session:
+            self._refuse_stranger(identity)
+            return False
+        if isinstance(message, Command):
+            return self._pilot.admit(message)
+        self._request(lease, message)
+        return False
+
+    def observe(self) -> bool:
+        """Begin the next period of the open episode: read, send, then publish.
+
+        Returns:
+            Whether a reading was sent.
+        """
+        reading = self._pilot.observe()
+        if reading is None or self._lease is None:
+            self.notify()
+            return False
+        self._wire.send(self._lease.identity, encode(reading))
+        self._pilot.file()
+        return True
+
+    def notify(self) -> None:
+        """Tell the client if the node left ACTIVE by itself."""
+        notice = self._supervisor.notice
+        if notice is None:
+            return
+        self._supervisor.notice = None
+        if self._lease is not None:
+            self._wire.send(self._lease.identity, encode(notice))
+
+    def probe(self) -> None:
+        """End the episode of a client that is gone."""
+        lease = self._lease
+        if lease is not None and not self._wire.send(lease.identity, _PROBE):
+            self._supervisor.leave("hold", f"client {lease.client!r} went away")
+            self._lease = self._supervisor.notice = None
+
+    def _request(self, lease: Lease, message: Begin | End | Bye) -> None:
+        if isinstance(message, Begin):
+            self._begin(lease, message)
+        elif isinstance(message, End):
+            self._end(lease, message)
+        else:
+            self._supervisor.leave("hold", "the client said bye", asked=True)
+            self._lease = None
+
+    def _hello(self, identity: bytes, hello: Hello) -> None:
+        refusal = self._objection(identity, hello)
+        if refusal is not None:
+            self._journal.refuse(refusal.code, refusal.sentence)
+            self._answer(identity, refusal)
+            return
+        self._supervisor.leave("hold", "another hello", asked=True)
+        session = secrets.token_hex(8)
+        self._lease = Lease(identity, session, hello.client, hello.artefact)
+        self._heard_s = time.monotonic()
+        welcome = Welcome(
+            session,
+            self._face.robot,
+            self._face.limits.digest,
+            self._face.lockstep,
+            self._face.address,
+            self._machine.state,
+        )
+        self._answer(identity, welcome)
+
+    def _objection(self, identity: bytes, hello: Hello) -> Refusal | None:
+        if hello.protocol != PROTOCOL:
+            sentence = (
+                f"expected protocol {PROTOCOL}, got {hello.protocol}: install the same "
+                f"version of robostack on both sides"
+            )
+            return Refusal("protocol", sentence, ())
+        robot = self._face.robot
+        if hello.robot is not None and hello.robot != robot:
+            differences = tuple(difference(hello.robot, robot))
+            sentence = (
+                f"expected a policy for {robot.name} as this node serves it; 'here' is "
+                f"the policy, 'there' the node:"
+            )
+            return Refusal("spec", sentence, differences)
+        lease = self._lease
+        if lease is None or identity == lease.identity:
+            return None
+        silence_s = time.monotonic() - self._heard_s
+        present = self._wire.send(lease.identity, _PROBE)
+        if present and silence_s <= self._face.lease_s:
+            sentence = (
+                f"client {lease.client!r} holds the lease, and was last heard "
+                f"{silence_s:.1f} s ago: wait for it, or stop it"
+            )
+            return Refusal("lease", sentence, ())
+        self._supervisor.leave("hold", f"client {lease.client!r} fell silent")
+        self.notify()
+        return None
+
+    def _refuse_stranger(self, identity: bytes) -> None:
+        self._journal.refuse("session", "from a client without the lease")
+        sentence = (
+            "expected the session of the lease, got another: the node was restarted, "
+            "or the lease went to another client; say hello again"
+        )
+        self._answer(identity, Refusal("session", sentence, ()))
+
+    def _begin(self, lease: Lease, begin: Begin) -> None:
+        self._supervisor.notice = None  # about an episode that the client left behind
+        if self._machine.state == "active":
+            self._answer(
+                lease.identity,
+                Refusal("state", "an episode is open: end it before the next", ()),
+            )
+            return
+        home = not self._machine.latched and self._pilot.begin(
+            lease.session, begin.seed
+        )
+        if not (home and self._open(lease, begin)):
+            self._answer(lease.identity, self._not_ready())
+
+    def _open(self, lease: Lease, begin: Begin) -> bool:
+        if not self._supervisor.activate():
+            return False
+        self._journal.open(
+            Opened(
+                self._machine.generation,
+                self._clock.now(),
+                time.time_ns(),
+                self._face.address,
+                self._face.robot,
+                lease.client,
+                lease.artefact,
+                begin.seed,
+                begin.labels,
+            )
+        )
+        self._journal.state(self._machine.state, self._machine.cause)
+        self.began = True
+        return self.observe()
+
+    def _not_ready(self) -> Refusal:
+        self._supervisor.notice = None
+        state, cause = self._machine.state, self._machine.cause
+        cure = "; clear it at the node" if self._machine.latched else ""
+        return Refusal("state", f"the node is in {state}: {cause}{cure}", ())
+
+    def _end(self, lease: Lease, end: End) -> None:
+        current = end.generation == self._machine.generation
+        left = current and self._supervisor.leave(
+            "hold", end.reason, terminated=end.terminated, asked=True
+        )
+        if not left:
+            sentence = f"no episode is open; the node is in {self._machine.state}"
+            self._answer(lease.identity, Refusal("state", sentence, ()))
+            return
+        counts = self._journal.counts
+        self._answer(
+            lease.identity,
+            Ended(
+                self._machine.generation,
+                counts.steps,
+                counts.overruns,
+                counts.clamps,
+                dict(counts.refused),
+            ),
+        )
+
+    def _answer(self, identity: bytes, message: Message) -> None:
+        self._wire.send(identity, encode(message))
