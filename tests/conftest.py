@@ -17,7 +17,6 @@ from robostack.bundle import SCHEMA, Bundle, Golden, Manifest, Provenance, write
 from robostack.spec import ArraySpec, RobotSpec, float32
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-GAIN = np.float32([[1.0, 0.5], [-2.0, 0.25], [0.5, 1.0], [0.0, -1.0]])
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +48,14 @@ def robot() -> RobotSpec:
     )
 
 
+def gain(robot: RobotSpec):
+    """Return the matrix (O, A) of the linear policy."""
+    shape = (robot.observation_size, robot.action.size)
+    return np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
+
+
 def linear_graph(robot: RobotSpec) -> bytes:
-    """Return action = clip(observation @ GAIN), action_std = 0.1, as ONNX."""
+    """Return action = clip(observation @ gain), action_std = 0.1, as ONNX."""
     onnx = pytest.importorskip("onnx")
     from onnx import helper, numpy_helper
 
@@ -65,7 +70,7 @@ def linear_graph(robot: RobotSpec) -> bytes:
         helper.make_node("Add", ["nothing", "spread"], ["action_std"]),
     ]
     constants = {
-        "gain": GAIN,
+        "gain": gain(robot),
         "low": low,
         "high": high,
         "zero": np.float32(0.0),
@@ -88,14 +93,16 @@ def linear_graph(robot: RobotSpec) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def linear_action(observation):
-    """Return what the linear graph answers to observations (B, 4)."""
-    return np.clip(float32(observation) @ GAIN, -2.0, 2.0)
+def linear_action(robot: RobotSpec, observation):
+    """Return what the linear graph answers to observations (B, O)."""
+    return robot.action.clip(float32(observation) @ gain(robot))
 
 
 def linear_manifest(robot: RobotSpec, **changes) -> Manifest:
     """Return a manifest for the linear graph."""
-    observation = np.random.default_rng(0).uniform(-1, 1, (8, 4)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    shape = (8, robot.observation_size)
+    observation = rng.uniform(-1, 1, shape).astype(np.float32)
     fields = {
         "schema": SCHEMA,
         "robot": robot,
@@ -107,17 +114,21 @@ def linear_manifest(robot: RobotSpec, **changes) -> Manifest:
         "state": {},
         "provenance": Provenance("linear", {}, 0, 0, "", "0.1.0", "", {}),
         "golden": Golden(
-            inputs={
-                "joint_position": observation[:, :2].tolist(),
-                "joint_velocity": observation[:, 2:].tolist(),
-            },
-            action=linear_action(observation).tolist(),
-            action_std=np.full((8, 2), 0.1, np.float32).tolist(),
+            inputs={k: v.tolist() for k, v in split(robot, observation).items()},
+            action=linear_action(robot, observation).tolist(),
+            action_std=np.full((8, robot.action.size), np.float32(0.1)).tolist(),
             tolerance=1e-5,
         ),
         "graph_sha256": "",
     }
     return Manifest(**{**fields, **changes})
+
+
+def split(robot: RobotSpec, observation):
+    """Return the arrays (B, n) that observations (B, O) are made of."""
+    ends = np.cumsum([array.size for array in robot.observation.values()])
+    pieces = np.split(observation, ends[:-1], axis=1)
+    return dict(zip(robot.observation, pieces, strict=True))
 
 
 @pytest.fixture

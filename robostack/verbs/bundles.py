@@ -9,7 +9,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from robostack import bundle
-from robostack.spec import ArraySpec, difference
+from robostack.spec import ArraySpec, RobotSpec, difference
 
 from .verb import Verb, VerbError, console, print_json
 
@@ -104,12 +104,12 @@ def attach(flags: Attach) -> int:
     return 0
 
 
-def _spec_of(robot: str) -> bundle.RobotSpec:
+def _spec_of(robot: str) -> RobotSpec:
     if robot.startswith(("sim:", "hardware:")):
         from robostack import plugins
 
         address = plugins.parse(robot)
-        spec: bundle.RobotSpec = plugins.load(address.kind, address.name).spec(
+        spec: RobotSpec = plugins.load(address.kind, address.name).spec(
             address.argument
         )
         return spec

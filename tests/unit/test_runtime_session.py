@@ -20,8 +20,8 @@ READING = {
 }
 
 
-def test_the_action_is_the_graphs(policy):
-    expected = linear_action([[0.5, -0.25, 0.1, 0.2]])[0]
+def test_the_action_is_the_graphs(policy, robot):
+    expected = linear_action(robot, [[0.5, -0.25, 0.1, 0.2]])[0]
     assert Session(policy).act(READING) == pytest.approx(expected, abs=1e-6)
 
 

@@ -1,0 +1,105 @@
+"""`robostack data`: import, inspect, label and repair datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import tyro
+from rich.progress import track
+from tyro.conf import Positional
+
+from robostack import plugins
+from robostack.data import dataset as datasets
+from robostack.data import formats
+from robostack.data.episode import Episode
+from robostack.spec import RobotSpec
+
+from .verb import Verb, VerbError, console, print_json
+
+
+class Import(msgspec.Struct, frozen=True):
+    """Read logs of another format into a dataset; nothing is written if one is bad."""
+
+    source: Positional[Path]  # file or folder
+    dataset: Path  # folder of the dataset, new or of the same robot
+    format: str = ""  # one of `robostack data formats`; default: found out
+    robot: str = ""  # sim:WORLD or hardware:ROBOT whose names, units and bounds hold
+    option: tuple[str, ...] = ()  # name=value for the format, see `robostack data formats`
+
+
+class Formats(msgspec.Struct, frozen=True):
+    """List the formats that can be imported, with their options."""
+
+
+class Inspect(msgspec.Struct, frozen=True):
+    """Report episodes, lengths, returns, rates, ranges, gaps and NaNs."""
+
+    dataset: Positional[Path]
+    plot: Path | None = None  # also write a PNG
+    verify: bool = False  # also check the digest of every column
+    json: bool = False  # as JSON
+
+
+class Label(msgspec.Struct, frozen=True):
+    """Write rewards of a world's task beside logs; never over others."""
+
+    dataset: Positional[Path]
+    task: Annotated[tuple[str, str], tyro.conf.arg(metavar="WORLD TASK")]
+    # sim:WORLD[/ARGUMENT] and its task, such as sim:pendulum swing_up
+    replace: bool = False  # write anew what this labeller wrote before
+
+
+class Repair(msgspec.Struct, frozen=True):
+    """Recover what killed programs left behind: recordings cut short, half a segment."""
+
+    folder: Positional[Path]  # of a dataset, or of recordings
+
+
+def import_(flags: Import) -> int:
+    """Import a file or a folder."""
+    name = flags.format or formats.sniff(flags.source)
+    options = dict(_option(text) for text in flags.option)
+    spec = _spec(flags, name, options)
+    with console.status(f"reading {flags.source} as {name}"):
+        episodes = formats.read(name, flags.source, spec, options, _note)
+    if not episodes:
+        raise VerbError(f"expected episodes in {flags.source}, found none")
+    dataset = datasets.create(flags.dataset, spec)
+    provenance = {"format": name, "source": str(flags.source), **options}
+    dataset.append(episodes, provenance)
+    steps = sum(len(episode.action) for episode in episodes)
+    console.print(
+        f"{flags.dataset}: {len(episodes)} episodes, {steps} steps, robot {spec.name}"
+    )
+    return 0
+
+
+def _spec(flags: Import, name: str, options: dict[str, str]) -> RobotSpec:
+    if flags.robot:
+        address = plugins.parse(flags.robot)
+        module = plugins.load(address.kind, address.name)
+        spec: RobotSpec = module.spec(address.argument)
+        return spec
+    if (flags.dataset / "dataset.json").exists():
+        return datasets.open_dataset(flags.dataset).spec
+    guess = getattr(formats.load(name), "guess", None)
+    if guess is None:
+        raise VerbError(
+            f"files of format {name} do not say what robot they are of: add --robot "
+            f"sim:WORLD or hardware:ROBOT"
+        )
+    found: RobotSpec = guess(flags.source, note=_note, **formats.call(guess, options))
+    return found
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise VerbError(f"expected --option name=value, got {text!r}")
+    return name, value
+
+
+def _note(sentence: str) -> None:
+    console.print(f"[yellow]note:[/yellow] {sentence}", highlight=False)
