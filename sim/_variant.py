@@ -44,6 +44,7 @@ def vary(model: mujoco.MjModel, variant: Variant) -> None:
     model.geom_friction *= variant.friction
     model.pair_friction *= variant.friction
     model.dof_damping *= variant.damping
+    model.dof_dampingpoly *= variant.damping
     model.actuator_gainprm *= variant.gear
     model.actuator_biasprm *= variant.gear
     model.actuator_forcerange *= variant.gear
