@@ -1,1 +1,1 @@
-"""Loops over any learner, checkpoints and evaluation."""
+"""Training loops over any learner, from logs; checkpoints; evaluation in a world."""

@@ -1,0 +1,127 @@
+"""Between the robot's units and those of a network.
+
+    observation   (o - mean) / std                        or as it is
+    action        [low, high]  <->  [-1, 1]                          frame "absolute"
+                  o[tracks] +- reach * max_action_step  <->  [-1, 1] frame "delta"
+
+In the delta frame a network learns small steps from where the robot is measured to be;
+what leaves the codec is absolute all the same, in the robot's units, and within bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from robostack.learner import LearnerError, Statistics
+from robostack.spec import RobotSpec
+
+from ._nets import GaussianPolicy
+
+ActionFrame = Literal["absolute", "delta", "auto"]  # auto: delta where the robot tracks
+
+EDGE = 1.0 - 1e-5  # actions of the data are clipped to this
+_STD_FLOOR = 1e-3  # added to the spread, so that a constant column stays finite
+
+
+class Codec(nn.Module):
+    """Fixed affine maps, as buffers: they are saved, loaded and exported."""
+
+    mean: Tensor
+    std: Tensor
+    low: Tensor
+    high: Tensor
+    middle: Tensor
+    reach: Tensor
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        statistics: Statistics,
+        *,
+        normalize: bool,
+        frame: ActionFrame,
+        reach: float,
+    ) -> None:
+        super().__init__()
+        mean, std = torch.tensor(statistics.mean), torch.tensor(statistics.std)
+        if len(mean) != spec.observation_size:
+            raise LearnerError(
+                f"expected statistics of {spec.observation_size} observations as "
+                f"{spec.name} has them, got {len(mean)}"
+            )
+        low, high = torch.tensor(spec.action.low), torch.tensor(spec.action.high)
+        self._tracked = tracked(spec, frame)
+        half = (high - low) / 2
+        half[half == 0] = 1.0  # an element that cannot move
+        step = torch.tensor(spec.max_action_step)
+        self.register_buffer("mean", mean if normalize else torch.zeros_like(mean))
+        scale = std + _STD_FLOOR if normalize else torch.ones_like(std)
+        self.register_buffer("std", scale)
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+        self.register_buffer("middle", (low + high) / 2)
+        self.register_buffer("reach", reach * step if self._tracked else half)
+
+    def observation(self, observation: Tensor) -> Tensor:
+        """Return `observation` (B, O) as networks see it."""
+        return (observation - self.mean) / self.std
+
+    def encode(self, action: Tensor, observation: Tensor) -> Tensor:
+        """Return `action` (B, A), given in robot units, within (-1, 1)."""
+        unit = (action - self._origin(observation)) / self.reach
+        return unit.clamp_(-EDGE, EDGE)
+
+    def decode(self, unit: Tensor, observation: Tensor) -> Tensor:
+        """Return the action (B, A) in robot units, within bounds."""
+        action = self._origin(observation) + unit * self.reach
+        return torch.minimum(torch.maximum(action, self.low), self.high)
+
+    def spread(self, std: Tensor) -> Tensor:
+        """Return a standard deviation (..., A) in robot units."""
+        return std * self.reach
+
+    def _origin(self, observation: Tensor) -> Tensor:
+        return observation[:, self._tracked] if self._tracked else self.middle
+
+
+def tracked(spec: RobotSpec, frame: ActionFrame) -> slice | None:
+    """Return where in an observation is what the action is relative to, if anything."""
+    if frame == "absolute" or (frame == "auto" and not spec.tracks):
+        return None
+    if not spec.tracks:
+        raise LearnerError(
+            f'expected action_frame = "absolute" (or "auto") for {spec.name}, whose '
+            f'actions are no targets for anything it observes; got "delta"'
+        )
+    names = list(spec.observation)
+    sizes = [spec.observation[name].size for name in names]
+    start = sum(sizes[: names.index(spec.tracks)])
+    return slice(start, start + spec.action.size)
+
+
+class Deployed(nn.Module):
+    """A policy as a robot runs it: readings in, actions in robot units out.
+
+    The spread of a policy that is not `stochastic` is 0.
+    """
+
+    def __init__(
+        self, codec: Codec, policy: GaussianPolicy, *, stochastic: bool = True
+    ) -> None:
+        super().__init__()
+        self.codec = codec
+        self.policy = policy
+        self._stochastic = stochastic
+
+    def forward(self, *readings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return action and spread, (B, A) each, for arrays (B, n) in spec order."""
+        observation = torch.cat(readings, dim=-1)
+        unit = self.policy(self.codec.observation(observation))
+        action = self.codec.decode(unit, observation)
+        if not self._stochastic:
+            return action, torch.zeros_like(action)
+        std = self.codec.spread(self.policy.log_std.exp())
+        return action, std.expand_as(action)

@@ -1,0 +1,232 @@
+"""What algorithms need around their update: batches in; actions, ONNX and state out.
+
+`state` holds all networks, the codec, all optimizers, the random generator and the
+number of updates, so that `load` goes on bit for bit as if never stopped. Learning
+rates are functions of that number, and so have no state of their own.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, SupportsFloat
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robostack.learner import Batch, LearnerError
+from robostack.spec import Array, RobotSpec, float32
+
+from ._codec import EDGE, Codec, Deployed
+from ._export import export_onnx
+from ._nets import GaussianPolicy
+
+VERSION = 1  # raise on any change of what `state` holds
+
+
+class Inputs(NamedTuple):
+    """A batch as networks see it."""
+
+    observations: Tensor  # (2B, O): present ones, then next ones
+    observation: Tensor  # (B, O), a view of the first half
+    action: Tensor  # (B, A), within (-1, 1)
+    reward: Tensor  # (B,)
+    discount: Tensor  # (B,)
+
+
+class Mean(SupportsFloat):
+    """The mean of a tensor, computed only if somebody reads it."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value = value.detach()
+
+    def __float__(self) -> float:
+        """Return the mean."""
+        return float(self._value.mean())
+
+
+class Rim(SupportsFloat):
+    """The share of action elements at or beyond the rim; computed if somebody asks.
+
+    Much of it means that the codec cuts off what the data does: raise `delta_reach`.
+    """
+
+    def __init__(self, action: Tensor) -> None:
+        self._action = action
+
+    def __float__(self) -> float:
+        """Return the share, 0 to 1."""
+        return float((self._action.abs() >= EDGE).float().mean())
+
+
+class TorchLearner:
+    """Fulfils robostack.learner.Learner, but for `update`."""
+
+    def __init__(self, spec: RobotSpec, codec: Codec, device: str, seed: int) -> None:
+        self.spec = spec
+        self._device = _device(device)
+        self._codec = codec.to(self._device)
+        self._rng = torch.Generator(self._device).manual_seed(seed)
+        self._updates = 0
+
+    def _adopt(
+        self,
+        policy: Deployed,
+        nets: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+    ) -> None:
+        """Take charge of everything that is saved; call at the end of __init__."""
+        self._policy = policy
+        self._nets = nn.ModuleDict({"codec": self._codec, **nets})
+        self._optimizers = dict(optimizers)
+
+    def act(self, observation: Array, rng: np.random.Generator | None) -> Array:
+        """Return actions (B, A) [robot units]; the mean, or a sample drawn by `rng`."""
+        action, std = self._forward(observation)
+        if rng is None:
+            return action
+        noise = rng.standard_normal(action.shape, dtype=np.float32)
+        return self.spec.action.clip(action + std * noise)
+
+    def action_std(self, observation: Array) -> Array:
+        """Return the spread (B, A) of sampled actions; 0 where there is none."""
+        return self._forward(observation)[1]
+
+    def export(self) -> bytes:
+        """Return the policy as one ONNX graph; robostack/bundle.py has the layout."""
+        return export_onnx(self._policy, self.spec)
+
+    def state(self) -> bytes:
+        """Return everything that `load` needs to go on as if never stopped."""
+        file = io.BytesIO()
+        content = {
+            "version": VERSION,
+            "robot": self.spec.digest,
+            "updates": self._updates,
+            "rng": self._rng.get_state(),
+            "nets": self._nets.state_dict(),
+            "optimizers": {k: o.state_dict() for k, o in self._optimizers.items()},
+        }
+        torch.save(content, file)
+        return file.getvalue()
+
+    def load(self, state: bytes) -> None:
+        """Resume from `state`."""
+        content = _read(state)
+        if content["version"] != VERSION or content["robot"] != self.spec.digest:
+            raise LearnerError(
+                f"expected the state of a learner of version {VERSION} for robot "
+                f"{self.spec.name} ({self.spec.digest}), got version "
+                f"{content['version']} for robot {content['robot']}"
+            )
+        try:
+            self._nets.load_state_dict(content["nets"])
+            for name, optimizer in self._optimizers.items():
+                optimizer.load_state_dict(content["optimizers"][name])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise LearnerError(
+                f"the state is of another algorithm or configuration: {error}"
+            ) from error
+        self._rng.set_state(content["rng"])
+        self._updates = content["updates"]
+
+    def _inputs(self, batch: Batch) -> Inputs:
+        """Return `batch` as tensors, in the networks' units; rewards may be NaN."""
+        check(self.spec, batch)
+        size = len(batch.reward)
+        both = np.concatenate((batch.observation, batch.next_observation))
+        raw, action, reward, discount = (
+            torch.from_numpy(float32(x)).to(self._device, non_blocking=True)
+            for x in (both, batch.action, batch.reward, batch.discount)
+        )
+        observations = self._codec.observation(raw)
+        action = self._codec.encode(action, raw[:size])
+        return Inputs(observations, observations[:size], action, reward, discount)
+
+    @torch.inference_mode()
+    def _forward(self, observation: Array) -> tuple[Array, Array]:
+        raw = torch.from_numpy(float32(observation)).to(self._device)
+        action, std = self._policy(raw)
+        return action.cpu().numpy(), std.cpu().numpy().copy()
+
+
+def make_policy(
+    codec: Codec,
+    hidden: tuple[int, ...],
+    rng: torch.Generator,
+    *,
+    dropout: float = 0.0,
+    stochastic: bool = True,
+) -> Deployed:
+    """Return a Gaussian policy of the sizes of `codec`, ready to be deployed."""
+    sizes = (len(codec.mean), *hidden, len(codec.low))
+    policy = GaussianPolicy(sizes, rng, dropout=dropout)
+    return Deployed(codec, policy, stochastic=stochastic)
+
+
+def adam(nets: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:
+    """Return Adam with one group, and one kernel, per network."""
+    groups = [{"params": list(net.parameters())} for net in nets]
+    return torch.optim.Adam(groups, lr=learning_rate, fused=True)
+
+
+def cosine(initial: float, step: int, steps: int) -> float:
+    """Return the learning rate at `step`, from `initial` to 0 at `steps` and after."""
+    return initial * 0.5 * (1.0 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
+
+
+def check(spec: RobotSpec, batch: Batch) -> None:
+    """Raise LearnerError if `batch` is misshapen, or not finite but for its rewards."""
+    size, observed, acted = len(batch.reward), spec.observation_size, spec.action.size
+    shapes = [(size, observed), (size, acted), (size,), (size,), (size, observed)]
+    for name, column, shape in zip(batch._fields, batch, shapes, strict=True):
+        if column.shape != shape:
+            raise LearnerError(
+                f"expected {name} of shape {shape} in a batch for {spec.name}, "
+                f"got {column.shape}"
+            )
+        if name != "reward" and not np.isfinite(column).all():
+            raise LearnerError(f"not finite in a batch: {_bad(spec, name, column)}")
+
+
+def check_reward(batch: Batch) -> None:
+    """Raise LearnerError if a reward is not finite."""
+    if not np.isfinite(batch.reward).all():
+        raise LearnerError(
+            "not finite in a batch: reward; label the dataset first "
+            "(robostack data label), or use an algorithm that needs no rewards"
+        )
+
+
+def _bad(spec: RobotSpec, name: str, column: Array) -> str:
+    """Return the names of the elements of `column` that are not finite."""
+    if column.ndim == 1:
+        return name
+    names = list(spec.action.names)
+    if name.endswith("observation"):
+        arrays = spec.observation.items()
+        names = [f"{array} {n}" for array, elements in arrays for n in elements.names]
+    bad = np.flatnonzero(~np.isfinite(column).all(axis=0))
+    return ", ".join(f"{name} {names[i]}" for i in bad)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise LearnerError(f"cannot use the device {name!r}: {error}") from error
+    return device
+
+
+def _read(state: bytes) -> dict[str, Any]:
+    try:
+        content = torch.load(io.BytesIO(state), weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as e:
+        raise LearnerError(f"the state of a learner is damaged: {e}") from e
+    if not isinstance(content, dict) or "version" not in content:
+        raise LearnerError("expected the state of a learner, got something else")
+    return content

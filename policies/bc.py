@@ -1,0 +1,112 @@
+"""Behaviour cloning: do what the data does.
+
+    gaussian        log pi(a | s), by maximum likelihood
+    deterministic   mean(s) -> a, by least squares; samples are the mean
+
+Rewards are not looked at, and may be missing.
+
+Where we differ from the paper: there is no one paper. The networks, the clipping of
+actions at the data's rim and the bounded spread are those of IQL, so that the two
+differ in the weights alone: IQL with `inverse_temperature = 0` is this.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, SupportsFloat
+
+import msgspec
+from torch import Tensor
+
+from robostack.learner import Batch, LearnerError, Statistics
+from robostack.spec import RobotSpec
+
+from ._codec import ActionFrame, Codec
+from ._learner import Mean, Rim, TorchLearner, adam, cosine, make_policy
+
+NEEDS_REWARD = False
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hyperparameters of behaviour cloning."""
+
+    head: Literal["gaussian", "deterministic"] = "gaussian"
+    learning_rate: float = 3e-4
+    schedule: Literal["cosine", "constant"] = "cosine"  # of the learning rate, to 0
+    hidden: tuple[int, ...] = (256, 256)
+    dropout: float = 0.0
+    normalize: bool = False  # observations by mean and spread of the dataset
+    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
+    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could mean."""
+        if not 0 <= self.dropout < 1:
+            raise LearnerError(f"expected 0 <= dropout < 1, got {self.dropout}")
+
+
+def likelihood_loss(log_prob: Tensor) -> Tensor:
+    """Negative log-likelihood; `log_prob` (..., B)."""
+    return -log_prob.mean(-1).sum()
+
+
+def square_loss(mean: Tensor, action: Tensor) -> Tensor:
+    """Squared error per action element; both (..., B, A)."""
+    return (mean - action).square().mean(-1).mean(-1).sum()
+
+
+class Learner(TorchLearner):
+    """The policy network and its update."""
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        config: Config,
+        *,
+        statistics: Statistics,
+        steps: int,
+        seed: int,
+    ) -> None:
+        codec = Codec(
+            spec,
+            statistics,
+            normalize=config.normalize,
+            frame=config.action_frame,
+            reach=config.delta_reach,
+        )
+        super().__init__(spec, codec, config.device, seed)
+        self._config, self._steps = config, steps
+        policy = make_policy(
+            codec,
+            config.hidden,
+            self._rng,
+            dropout=config.dropout,
+            stochastic=config.head == "gaussian",
+        )
+        self.policy = policy.policy.to(self._device)
+        self._adam = adam([self.policy], config.learning_rate)
+        self._adopt(policy, {"policy": self.policy}, {"policy": self._adam})
+
+    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+        """Take one gradient step."""
+        inputs = self._inputs(batch)
+        mean = self.policy(inputs.observation, drop=True)
+        error = square_loss(mean, inputs.action)
+        loss = error
+        if self._config.head == "gaussian":
+            loss = likelihood_loss(self.policy.density(mean, inputs.action))
+        self._step(loss)
+        return {
+            "loss/policy": Mean(loss),
+            "error": Mean(error),
+            "actions_at_rim": Rim(inputs.action),
+        }
+
+    def _step(self, loss: Tensor) -> None:
+        if self._config.schedule == "cosine":
+            rate = cosine(self._config.learning_rate, self._updates, self._steps)
+            self._adam.param_groups[0]["lr"] = rate
+        self._adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+        self._updates += 1
