@@ -19,7 +19,7 @@ import numpy as np
 from robostack.data.dataset import Dataset
 from robostack.data.replay import Replay
 from robostack.learner import Learner, LearnerError
-from robostack.training import algorithm, checkpoint
+from robostack.training import checkpoint
 from robostack.training.checkpoint import Checkpoint
 from robostack.training.curves import Curves
 from robostack.training.evaluate import (
@@ -30,6 +30,7 @@ from robostack.training.evaluate import (
     require,
 )
 from robostack.training.interrupt import interruptible
+from robostack.training.process import load_algorithm, prepare
 from robostack.training.recipe import Recipe
 from robostack.training.run import CHECKPOINTS, describe, make_learner, match, start
 from robostack.training.scores import normalized, reference
@@ -49,6 +50,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     report_every: int = 500  # updates
     checkpoint_every: int = 5_000  # updates
     keep: int = 2  # checkpoints
+    threads: int = 1  # of the math library, where it is not loaded yet
 
 
 class Progress(NamedTuple):
@@ -77,7 +79,7 @@ class _State(NamedTuple):
 
 def load_replay(dataset: Dataset, recipe: Recipe) -> Replay:
     """Return the transitions that `recipe` learns from, rewards as it wants them."""
-    module = algorithm.load(recipe.algorithm)
+    module = load_algorithm(recipe.algorithm)
     if not getattr(module, "NEEDS_REWARD", True):
         return Replay.from_dataset(dataset, gamma=recipe.gamma, labeller=None)
     return Replay.from_dataset(
@@ -104,6 +106,7 @@ def train(
         CheckpointError: a checkpoint could not be written; the one before is whole.
     """
     options = options or Options()
+    prepare(options.threads)
     if options.d4rl_task:
         reference(options.d4rl_task)
     replay = load_replay(dataset, recipe)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from robostack import plugins
-from robostack.training import algorithm as algorithms
+from robostack.training.process import load_algorithm
 
 
 class RecipeError(ValueError):
@@ -66,7 +66,7 @@ def read(algorithm: str, name: str = "", changes: Iterable[str] = ()) -> Recipe:
 
     `name` is one of `names`, or the path of a .toml file, or "" for plain defaults.
     """
-    settings = _fields(algorithms.load(algorithm).Config)
+    settings = _fields(load_algorithm(algorithm).Config)
     table = _table(algorithm, name) if name else {}
     if table.setdefault("algorithm", algorithm) != algorithm:
         raise RecipeError(
@@ -97,7 +97,7 @@ def convert(table: dict[str, Any]) -> Recipe:
 
 def configure(recipe: Recipe) -> Any:
     """Return the `Config` of the recipe's algorithm."""
-    kind = algorithms.load(recipe.algorithm).Config
+    kind = load_algorithm(recipe.algorithm).Config
     for key in recipe.config:
         _require(key, _fields(kind), f"a setting of {recipe.algorithm}")
     try:

@@ -25,7 +25,8 @@ from robostack.data.dataset import Dataset
 from robostack.data.replay import Replay
 from robostack.learner import Learner, Statistics
 from robostack.spec import RobotSpec, SpecError, float32
-from robostack.training import algorithm, checkpoint
+from robostack.training import checkpoint
+from robostack.training.process import load_algorithm
 from robostack.training.recipe import Recipe, configure
 
 VERSION = 1  # raise on any change of `Run`
@@ -147,7 +148,7 @@ def make_learner(run: Run) -> Learner:
     statistics = Statistics(
         float32(data.mean), float32(data.std), data.return_low, data.return_high
     )
-    learner: Learner = algorithm.load(recipe.algorithm).Learner(
+    learner: Learner = load_algorithm(recipe.algorithm).Learner(
         run.robot,
         configure(recipe),
         statistics=statistics,
