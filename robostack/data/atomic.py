@@ -9,6 +9,7 @@ aside.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 PARTIAL = ".partial-"
+ASIDE = "set-aside"  # where `repair` puts things
 
 
 class SyncedFile:
@@ -61,13 +63,20 @@ class SyncedFile:
 
 @contextmanager
 def new_folder(parent: Path) -> Iterator[Path]:
-    """Give a folder in `parent` to fill and `publish`; it goes if the block fails."""
+    """Give a folder in `parent` to fill and `publish`; it goes if the block fails.
+
+    It is locked meanwhile, so that `repair` knows it from what the dead have left.
+    """
     folder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent))
+    lock = os.open(folder, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     except BaseException:
         remove(folder)
         raise
+    finally:
+        os.close(lock)
 
 
 def publish(folder: Path, final: Path) -> None:
@@ -110,4 +119,5 @@ def sync(path: Path) -> None:
 
 def leftovers(root: Path) -> list[Path]:
     """Return what writers that died left anywhere below `root`."""
-    return sorted(root.rglob(f"{PARTIAL}*"))
+    found = root.rglob(f"{PARTIAL}*")
+    return sorted(path for path in found if path.parent.name != ASIDE)

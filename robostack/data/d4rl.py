@@ -95,6 +95,12 @@ def guess(
         f"action_0, ..., bounds are what the data has, and the control period is taken "
         f"as {control_period_s} s (--robot, or control_period_s=, says better)"
     )
+    if (beyond := np.abs(table.actions) > 1 + ROUNDING).any():
+        note(
+            f"{beyond.sum()} of {beyond.size} action values, in "
+            f"{beyond.any(axis=1).sum()} of {len(beyond)} steps, are beyond the usual "
+            f"-1 .. 1, so the bounds are those of the data"
+        )
     action = _bounds("action", table.actions, margin=0.0)
     span = [high - low for low, high in zip(action.low, action.high, strict=True)]
     return RobotSpec(

@@ -89,6 +89,11 @@ def create(path: Path | str, spec: RobotSpec) -> Dataset:
 def open_dataset(path: Path | str) -> Dataset:
     """Open the dataset at `path`; sizes are checked, contents by `Dataset.verify`."""
     path = Path(path)
+    return Dataset(path, read_head(path).robot)
+
+
+def read_head(path: Path) -> Head:
+    """Return what `dataset.json` of the dataset at `path` says."""
     try:
         content = (path / "dataset.json").read_bytes()
         head = msgspec.json.decode(content, type=Head)
@@ -106,7 +111,7 @@ def open_dataset(path: Path | str) -> Dataset:
             f"{path / 'dataset.json'}: expected version {VERSION} and spec digest "
             f"{head.robot.digest}, found {head.version} and {head.digest}"
         )
-    return Dataset(path, head.robot)
+    return head
 
 
 class Dataset:

@@ -81,20 +81,34 @@ def sniff(path: Path) -> str:
 def keywords(
     function: Callable[..., Any], options: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return `options` as the keyword arguments of `function`, typed by its hints."""
+    """Return those `options` that `function` has, typed by its hints."""
+    hints = get_type_hints(function)
+    typed = {}
+    for name in _options(function) & options.keys():
+        try:
+            typed[name] = msgspec.convert(options[name], hints[name], strict=False)
+        except msgspec.ValidationError as error:
+            raise FormatError(f"option {name}={options[name]}: {error}") from error
+    return typed
+
+
+def check_options(name: str, options: Mapping[str, str]) -> None:
+    """Raise FormatError if format `name` lacks one of `options`."""
+    module = load(name)
+    known = _options(module.read)
+    if guess := getattr(module, "guess", None):
+        known |= _options(guess)
+    for option in options:
+        if option not in known:
+            raise FormatError(unknown(f"option of {name}", option, sorted(known)))
+
+
+def _options(function: Callable[..., Any]) -> set[str]:
+    """Return the names of the keywords that text converts to."""
     hints = get_type_hints(function)
     parameters = inspect.signature(function).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    known = [name for name in known if hints[name] in (bool, int, float, str)]
-    typed = {}
-    for name, text in options.items():
-        if name not in known:
-            raise FormatError(unknown("option", name, known))
-        try:
-            typed[name] = msgspec.convert(text, hints[name], strict=False)
-        except msgspec.ValidationError as error:
-            raise FormatError(f"option {name}={text}: {error}") from error
-    return typed
+    names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {name for name in names if hints[name] in (bool, int, float, str)}
 
 
 def read(
