@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -64,7 +65,7 @@ def _run(words: list[str]) -> int:
         program, rest = f"robostack {words[0]}", words[1:] or ["--help"]
     else:
         about, verbs, program, rest = _ABOUT, _VERBS, "robostack", words
-    flags = {name: verb.flags for name, verb in verbs.items()}
+    flags: dict[str, Callable[..., Any]] = {k: v.flags for k, v in verbs.items()}
     chosen = tyro.extras.subcommand_cli_from_dict(
         flags, prog=program, description=about, args=rest
     )

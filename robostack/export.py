@@ -8,12 +8,14 @@ differs by more than the tolerance is not written.
 from __future__ import annotations
 
 import datetime
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from robostack import bundle
+from robostack import __version__, bundle
 from robostack.bundle import (
     Bundle,
     BundleError,
@@ -22,13 +24,16 @@ from robostack.bundle import (
     Provenance,
     Semantics,
 )
+from robostack.data.dataset import open_dataset
 from robostack.learner import Learner
 from robostack.runtime.session import Batched
-from robostack.spec import Array, RobotSpec, float32
+from robostack.spec import Array, RobotSpec, concatenate, float32
+from robostack.training import checkpoint, run
 
 TOLERANCE = 1e-5
 BATCH_SIZES = (1, 2, 7, 64, 256)
 _RANDOM_ROWS, _RECORDED_ROWS, _GOLDEN_ROWS = 512, 512, 16
+_RECORDED_EPISODES = 50
 _SEMANTICS: dict[str, Semantics] = {
     "position": "absolute",
     "velocity": "absolute",
@@ -45,6 +50,54 @@ class Proof(NamedTuple):
     action_error: float  # largest, over all rows and batch sizes
     sample_error: float  # of the sampled head, under the same noise
     tolerance: float
+
+
+def export_run(
+    folder: Path, path: Path, *, tolerance: float = TOLERANCE
+) -> tuple[Bundle, Proof]:
+    """Export the newest checkpoint of the run in `folder` to `path`.
+
+    The observations recorded in its dataset are part of the proof, where the dataset is
+    still where it was.
+    """
+    about = run.read(folder)
+    learner = run.load_run(folder)
+    newest = checkpoint.newest(folder / run.CHECKPOINTS)
+    provenance = Provenance(
+        algorithm=about.recipe.algorithm,
+        config=about.config,
+        seed=about.seed,
+        steps=newest.step if newest else 0,
+        dataset_digest=about.data.digest,
+        code_version=" ".join(filter(None, (__version__, about.commit[:12]))),
+        created=now(),
+        scores=last_evaluation(folder / "metrics.jsonl"),
+    )
+    recorded = _recorded(Path(about.data.path), about.robot)
+    return export(learner, path, provenance, recorded, tolerance=tolerance)
+
+
+def last_evaluation(metrics: Path) -> dict[str, float]:
+    """Return the scores of the last evaluation in a run's metrics; {} without any."""
+    if not metrics.exists():
+        return {}
+    for line in reversed(metrics.read_bytes().splitlines()):
+        values = msgspec.json.decode(line, type=dict[str, float])
+        found = {k: v for k, v in values.items() if k.startswith("evaluation/")}
+        if found:
+            return found
+    return {}
+
+
+def _recorded(path: Path, robot: RobotSpec) -> Array:
+    nothing = np.zeros((0, robot.observation_size), np.float32)
+    if not (path / "dataset.json").exists():
+        return nothing
+    rows = [
+        concatenate(robot, episode.observation)
+        for episode in itertools.islice(open_dataset(path), _RECORDED_EPISODES)
+    ]
+    return np.concatenate([nothing, *rows])
 
 
 def export(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import numpy as np
 import tyro
-from rich.progress import track
 from tyro.conf import Positional
 
 from robostack import plugins
 from robostack.data import dataset as datasets
 from robostack.data import formats
-from robostack.data.episode import Episode
+from robostack.data.label import label, task_of
 from robostack.spec import RobotSpec
 
+from .learn import progress_bar
 from .verb import Verb, VerbError, console, print_json
 
 
@@ -26,7 +28,10 @@ class Import(msgspec.Struct, frozen=True):
     dataset: Path  # folder of the dataset, new or of the same robot
     format: str = ""  # one of `robostack data formats`; default: found out
     robot: str = ""  # sim:WORLD or hardware:ROBOT whose names, units and bounds hold
-    option: tuple[str, ...] = ()  # name=value for the format, see `robostack data formats`
+    task: str = ""  # of that world: says when episodes terminate, where a file does not
+    option: tuple[
+        str, ...
+    ] = ()  # name=value for the format, see `robostack data formats`
 
 
 class Formats(msgspec.Struct, frozen=True):
@@ -52,7 +57,7 @@ class Label(msgspec.Struct, frozen=True):
 
 
 class Repair(msgspec.Struct, frozen=True):
-    """Recover what killed programs left behind: recordings cut short, half a segment."""
+    """Recover what killed programs left: recordings cut short, half a segment."""
 
     folder: Positional[Path]  # of a dataset, or of recordings
 
@@ -63,7 +68,8 @@ def import_(flags: Import) -> int:
     options = dict(_option(text) for text in flags.option)
     spec = _spec(flags, name, options)
     with console.status(f"reading {flags.source} as {name}"):
-        episodes = formats.read(name, flags.source, spec, options, _note)
+        task = task_of(flags.robot, flags.task) if flags.task else None
+        episodes = formats.read(name, flags.source, spec, options, _note, task)
     if not episodes:
         raise VerbError(f"expected episodes in {flags.source}, found none")
     dataset = datasets.create(flags.dataset, spec)
@@ -73,6 +79,71 @@ def import_(flags: Import) -> int:
     console.print(
         f"{flags.dataset}: {len(episodes)} episodes, {steps} steps, robot {spec.name}"
     )
+    return 0
+
+
+def list_formats(_: Formats) -> int:
+    """Print each format with the options of its reader."""
+    for name in formats.NAMES:
+        module = formats.load(name)
+        about = (module.__doc__ or "").strip().splitlines()[0]
+        console.print(f"[bold]{name}[/bold]  {about}", highlight=False)
+        for parameter in inspect.signature(module.read).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY and isinstance(
+                parameter.default, bool | int | float | str
+            ):
+                console.print(f"    --option {parameter.name}={parameter.default}")
+    return 0
+
+
+def inspect_(flags: Inspect) -> int:
+    """Report on a dataset."""
+    from robostack.data import inspect as inspection
+
+    dataset = datasets.open_dataset(flags.dataset)
+    if flags.verify:
+        dataset.verify()
+    report = inspection.inspect(dataset)
+    if flags.json:
+        print_json(report)
+    else:
+        console.print(inspection.render(report))
+    if flags.plot:
+        inspection.plot(dataset, flags.plot)
+        console.print(f"wrote {flags.plot}")
+    return 0
+
+
+def label_(flags: Label) -> int:
+    """Label a dataset."""
+    dataset = datasets.open_dataset(flags.dataset)
+    world, task = flags.task
+    with progress_bar("labelling") as show:
+        name = label(
+            dataset,
+            world,
+            task,
+            overwrite=flags.replace,
+            tell=lambda done, total: show(done, total, ""),
+        )
+    sums = [
+        np.nansum(rewards) for rewards in dataset.rewards(name) if rewards is not None
+    ]
+    console.print(
+        f"{flags.dataset}: rewards by {name!r} for {len(sums)} episodes, returns "
+        f"{min(sums):.4g} to {max(sums):.4g}, mean {np.mean(sums):.4g}"
+    )
+    return 0
+
+
+def repair_(flags: Repair) -> int:
+    """Repair a dataset or a folder of recordings."""
+    from robostack.data.repair import repair
+
+    if not flags.folder.is_dir():
+        raise VerbError(f"expected a dataset or recordings, found no {flags.folder}")
+    done = repair(flags.folder, note=_note)
+    console.print(f"{flags.folder}: {done} repairs" if done else "nothing to repair")
     return 0
 
 
@@ -90,7 +161,9 @@ def _spec(flags: Import, name: str, options: dict[str, str]) -> RobotSpec:
             f"files of format {name} do not say what robot they are of: add --robot "
             f"sim:WORLD or hardware:ROBOT"
         )
-    found: RobotSpec = guess(flags.source, note=_note, **formats.call(guess, options))
+    found: RobotSpec = guess(
+        flags.source, note=_note, **formats.keywords(guess, options)
+    )
     return found
 
 
@@ -103,3 +176,12 @@ def _option(text: str) -> tuple[str, str]:
 
 def _note(sentence: str) -> None:
     console.print(f"[yellow]note:[/yellow] {sentence}", highlight=False)
+
+
+VERBS = {
+    "import": Verb(Import, import_),
+    "formats": Verb(Formats, list_formats),
+    "inspect": Verb(Inspect, inspect_),
+    "label": Verb(Label, label_),
+    "repair": Verb(Repair, repair_),
+}

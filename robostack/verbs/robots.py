@@ -14,17 +14,17 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from robostack import plugins
+from robostack.data.label import task_of
 from robostack.link import endpoints
 from robostack.link.client import Client
 from robostack.link.errors import LinkError, RefusedError
 from robostack.link.keys import ClientKeys, load_client
 from robostack.link.stop import request_stop
 from robostack.messages import Welcome
-from robostack.robot import Task, Variant
+from robostack.robot import Variant
 from robostack.spec import Array
 
-from .verb import Verb, VerbError, console, print_json
+from .verb import Verb, console, print_json
 
 if TYPE_CHECKING:
     from robostack.runtime.loop import Outcome
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _STEPS = 1000  # of an episode without a task
 _RETRY_S = 0.2
+_RECORDER_S = 10.0  # to start, and to hear the node
 
 
 class Serve(msgspec.Struct, frozen=True):
@@ -185,10 +186,16 @@ def recording(
     if folder is None:
         yield lambda: ""
         return
-    from robostack.node.recorder_process import spawn
+    from robostack.node.recorder_process import RecorderProcess
 
-    with spawn(endpoint, folder, keys) as recorder:
-        yield recorder.trouble
+    folder.mkdir(parents=True, exist_ok=True)
+    with RecorderProcess(endpoint, folder, keys) as recorder:
+        recorder.wait_ready(_RECORDER_S)
+        yield (
+            lambda: "" if recorder.alive else f"the recorder died {recorder.complaint}"
+        )
+    for path in recorder.saved:
+        console.print(f"recorded {path}")
 
 
 def summarize(outcomes: list[Outcome]) -> Summary:
@@ -250,16 +257,6 @@ def _episodes(
         yield outcome
         if why := stopped():
             raise LinkError(f"stopped after {i + 1} episodes: {why}")
-
-
-def task_of(address: str, name: str) -> Task:
-    """Return the task `name` of the plug-in served as `address`."""
-    kind, plugin, argument = plugins.parse(address)
-    module = plugins.load(kind, plugin)
-    tasks: dict[str, Task] = module.tasks(argument) if hasattr(module, "tasks") else {}
-    if name not in tasks:
-        raise VerbError(plugins.unknown(f"task of {address}", name, list(tasks)))
-    return tasks[name]
 
 
 def _line(i: int, outcome: Outcome) -> str:

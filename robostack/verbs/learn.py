@@ -1,0 +1,186 @@
+"""`robostack train`, `evaluate` and `export`: from logs to a bundle."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from tyro.conf import Positional
+
+from .verb import Verb, console, print_json
+
+
+class Train(msgspec.Struct, frozen=True):
+    """Train a policy from logs; TensorBoard scalars and checkpoints go into the run.
+
+    Ctrl-C leaves a checkpoint; --resume goes on as if never stopped, to the bit.
+    """
+
+    algorithm: Positional[str]  # one of `robostack list algorithms`
+    dataset: Path  # folder of the dataset
+    run: Path  # folder of the run
+    recipe: str = ""  # one that comes with the algorithm, or a .toml file
+    set: tuple[str, ...] = ()  # key=value: settings of the recipe or the algorithm
+    labeller: str = ""  # whose rewards; default: the recipe's, or the only ones there
+    steps: int = 0  # updates; 0: the recipe's
+    seed: int = 0
+    resume: bool = False  # go on with the run in that folder, or begin it
+    world: str = ""  # evaluate on a schedule in, for example, sim:gym/Hopper-v5
+    task: str = ""  # of the world; default: its first
+
+
+class Evaluate(msgspec.Struct, frozen=True):
+    """Judge a run or a bundle in a world, in this process."""
+
+    policy: Positional[Path]  # folder of a run, or .onnx file
+    world: str  # sim:WORLD[/ARGUMENT]
+    task: str = ""  # of the world; default: its first
+    episodes: int = 20
+    seed: int = 0
+    d4rl_task: str = ""  # also the normalized score, if the world is that very task
+    json: bool = False  # as JSON
+
+
+class Export(msgspec.Struct, frozen=True):
+    """Write a trained policy as one ONNX file, proved against it or not at all."""
+
+    run: Positional[Path]  # folder that `robostack train` wrote
+    bundle: Positional[Path]  # file to write, for example policy.onnx
+    tolerance: float = 1e-5  # largest difference from the trained policy [action unit]
+
+
+def train(flags: Train) -> int:
+    """Train, with a progress bar."""
+    from robostack.data.dataset import open_dataset
+    from robostack.training import offline, recipe
+
+    changes = list(flags.set)
+    if flags.steps:
+        changes.append(f"steps={flags.steps}")
+    dataset = open_dataset(flags.dataset)
+    labeller = flags.labeller or only(dataset.labellers())
+    if labeller:
+        changes.append(f"labeller={labeller}")
+    plan = recipe.read(flags.algorithm, flags.recipe, changes)
+    options = offline.Options(
+        seed=flags.seed,
+        resume=flags.resume,
+        world=flags.world,
+        task=flags.task,
+    )
+    with progress_bar("training") as show:
+
+        def report(progress: offline.Progress) -> None:
+            loss = {k: v for k, v in progress.metrics.items() if "return" in k}
+            words = " ".join(f"{name} {value:.4g}" for name, value in loss.items())
+            show(progress.step, progress.steps, f"{progress.updates_per_s:.0f}/s")
+            if words:
+                console.print(f"  update {progress.step}: {words}")
+
+        outcome = offline.train(dataset, flags.run, plan, options, report)
+    if not outcome.finished:
+        console.print(
+            f"stopped at update {outcome.step}; robostack train ... --resume goes on"
+        )
+        return 130
+    console.print(f"{flags.run}: {outcome.step} updates")
+    return 0
+
+
+def evaluate(flags: Evaluate) -> int:
+    """Judge a policy in a world."""
+    from robostack.training import evaluate as evaluating
+    from robostack.training import scores
+
+    arena = evaluating.open_arena(flags.world, flags.task)
+    try:
+        policy = _policy(flags.policy, arena, flags.world)
+        with console.status(f"{flags.episodes} episodes in {flags.world}"):
+            result = evaluating.evaluate(
+                policy, arena, episodes=flags.episodes, seed=flags.seed
+            )
+    finally:
+        arena.world.close()
+    metrics = result.metrics()
+    if flags.d4rl_task:
+        score = scores.normalized(flags.d4rl_task, metrics["evaluation/return"])
+        metrics["evaluation/d4rl_score"] = score
+    if flags.json:
+        print_json(metrics | {"returns": result.returns.tolist()})
+        return 0
+    for name, value in metrics.items():
+        console.print(f"{name.removeprefix('evaluation/')}: {value:.4g}")
+    return 0
+
+
+def export(flags: Export) -> int:
+    """Export a run."""
+    from robostack.export import export_run
+
+    policy, proof = export_run(flags.run, flags.bundle, tolerance=flags.tolerance)
+    size = flags.bundle.stat().st_size / 1e3
+    console.print(
+        f"wrote {flags.bundle} ({size:.0f} kB, sha256 {policy.sha256[:16]}): within "
+        f"{max(proof.action_error, proof.sample_error):.2g} of the trained policy on "
+        f"{proof.rows} observations in batches of {proof.batch_sizes}"
+    )
+    return 0
+
+
+def only(labellers: list[str]) -> str:
+    """Return the labeller if there is one alone, else "": the recipe decides."""
+    return labellers[0] if len(labellers) == 1 else ""
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Give a function (done, total, words) that draws a bar."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None, words="")
+
+        def show(done: int, total: int, words: str = "") -> None:
+            bar.update(task, completed=done, total=total, words=words)
+
+        yield show
+
+
+def _policy(path: Path, arena: object, world: str) -> Callable[..., np.ndarray]:
+    from robostack.training import evaluate as evaluating
+
+    assert isinstance(arena, evaluating.Arena)
+    if path.is_dir():
+        from robostack.training.run import load_run
+
+        learner = load_run(path)
+        evaluating.require(arena, learner.spec, world)
+        return evaluating.deterministic(learner)
+    from robostack import bundle
+    from robostack.runtime.session import Session
+
+    policy = bundle.read(path)
+    evaluating.require(arena, policy.manifest.robot, world)
+    return Session(policy).act
+
+
+VERBS = {
+    "train": Verb(Train, train),
+    "evaluate": Verb(Evaluate, evaluate),
+    "export": Verb(Export, export),
+}
