@@ -8,6 +8,7 @@ called with the lock held and never by anybody else):
     _sense()         what the sensors would say         default: joints of the spec
     _know()          what only a referee may know       default: the same, unspoilt
     _safe()          the actuators in their safe state  default: drive `spec.home`
+    _step(ticks)     advance by so many ticks           default: mj_step, watched
 
     class World(ModelWorld):
         def __init__(self, spec: RobotSpec, variant: Variant) -> None:
@@ -46,6 +47,8 @@ import mujoco as mujoco  # noqa: E402, PLC0414
 from ._camera import Cameras, RenderError  # noqa: E402
 from ._variant import PLAY, compile_variant, vary  # noqa: E402
 
+mujoco.MjLogConfig().set()  # else warnings become MUJOCO_LOG.TXT in the user's folder
+
 __all__ = [
     "PLAY",
     "Cameras",
@@ -55,7 +58,6 @@ __all__ = [
     "WorldError",
     "compile_variant",
     "mujoco",
-    "quiet",
     "vary",
 ]
 
@@ -72,11 +74,6 @@ class WorldError(RuntimeError):
     """The physics of a world did what no robot can."""
 
 
-def quiet() -> None:
-    """Keep MuJoCo from writing MUJOCO_LOG.TXT into the user's folder."""
-    mujoco.MjLogConfig().set()
-
-
 class ModelWorld:
     """A simulated robot and the clock of its world: sleeping steps the physics."""
 
@@ -87,6 +84,7 @@ class ModelWorld:
         variant: Variant,
         *,
         joints: Sequence[str] | None = None,
+        tick_s: float | None = None,
     ) -> None:
         """Build the world, at rest and without torque until the first `reset`.
 
@@ -96,15 +94,15 @@ class ModelWorld:
             variant: for what is no matter of the model: delay, noise, dropped frames.
             joints: names in the model of the joints that the default `_sense` reads,
                 in the order of the spec; default: the names in the spec.
+            tick_s: least time that `_step` can advance; default: the physics step.
         """
-        quiet()
         self.spec = spec
         self.variant = variant
         self.model = model
         self.data = mujoco.MjData(model)
         self._lock = threading.RLock()
-        self._ticks = 0  # physics steps since the world was made
-        self._tick_s = float(model.opt.timestep)
+        self._ticks = 0  # ticks since the world was made
+        self._tick_s = tick_s or float(model.opt.timestep)
         self._period = _multiple(spec.control_period_s, self._tick_s)  # [ticks]
         self._enabled = False
         self._due: collections.deque[tuple[int, Array]] = collections.deque()
@@ -112,7 +110,8 @@ class ModelWorld:
         self._place_random = np.random.default_rng()
         self._noise_random = np.random.default_rng()
         self.cameras = Cameras(model, spec.cameras, variant.dropped_frames)
-        self._qpos, self._qvel = _addresses(model, joints or _joints(spec))
+        names = _joints(spec) if joints is None else joints
+        self._qpos, self._qvel = _addresses(model, names)
         mujoco.mj_forward(model, self.data)
 
     # --- Robot
@@ -222,15 +221,8 @@ class ModelWorld:
         """Put the actuators in their safe state."""
         self._drive(float32(self.spec.home))
 
-    # --- private
-
-    def _restart(self) -> None:
-        mujoco.mj_resetData(self.model, self.data)
-        self._place(self._place_random)
-        self._drive(float32(self.spec.home))
-        mujoco.mj_forward(self.model, self.data)
-
     def _step(self, ticks: int) -> None:
+        """Advance by `ticks`, and complain where the physics diverged."""
         mujoco.mj_step(self.model, self.data, nstep=ticks)
         warnings = self.data.warning
         if any(warnings[int(kind)].number for kind in _DIVERGED):
@@ -238,6 +230,14 @@ class ModelWorld:
                 f"the physics of {self.spec.name} diverged at {self.now():.3f} s; "
                 f"variant: {self.variant}"
             )
+
+    # --- private
+
+    def _restart(self) -> None:
+        mujoco.mj_resetData(self.model, self.data)
+        self._place(self._place_random)
+        self._drive(float32(self.spec.home))
+        mujoco.mj_forward(self.model, self.data)
 
     def _take_due(self) -> None:
         while self._due and self._due[0][0] <= self._ticks:
