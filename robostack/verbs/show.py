@@ -39,7 +39,7 @@ class List(msgspec.Struct, frozen=True):
 
 def demo(flags: Demo) -> int:
     """Run the demo."""
-    from robostack.demo import Plan, run
+    from robostack.demo.circle import Plan, run
 
     plan = Plan(
         flags.directory,

@@ -1,0 +1,1 @@
+"""The demo: the whole circle on an embedded twin, and its report."""
