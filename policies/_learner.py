@@ -122,14 +122,13 @@ class TorchLearner:
                 f"{self.spec.name} ({self.spec.digest}), got version "
                 f"{content['version']} for robot {content['robot']}"
             )
-        try:
-            self._nets.load_state_dict(content["nets"])
-            for name, optimizer in self._optimizers.items():
-                optimizer.load_state_dict(content["optimizers"][name])
-        except (RuntimeError, KeyError, ValueError) as error:
+        if differing := _different(self._nets.state_dict(), content["nets"]):
             raise LearnerError(
-                f"the state is of another algorithm or configuration: {error}"
-            ) from error
+                f"the state is of another algorithm or configuration: {differing}"
+            )
+        self._nets.load_state_dict(content["nets"])
+        for name, optimizer in self._optimizers.items():
+            _load_moments(optimizer, content["optimizers"][name])
         self._rng.set_state(content["rng"])
         self._updates = content["updates"]
 
@@ -220,6 +219,23 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise LearnerError(f"cannot use the device {name!r}: {error}") from error
     return device
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load all but the learning rates, which are the configuration's."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+def _different(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:
+    """Return the first network parameter that differs in name or shape, in words."""
+    for name in {**ours, **theirs}:
+        shapes = [tuple(s[name].shape) if name in s else None for s in (ours, theirs)]
+        if shapes[0] != shapes[1]:
+            return f"{name} of shape {shapes[0]} here is {shapes[1]} there"
+    return ""
 
 
 def _read(state: bytes) -> dict[str, Any]:

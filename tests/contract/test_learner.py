@@ -1,0 +1,279 @@
+"""What every algorithm in policies/ has to fulfil."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from robostack import plugins
+from robostack.learner import Batch, LearnerError, Statistics
+from robostack.runtime.session import Batched
+from robostack.spec import ArraySpec, RobotSpec, float32
+
+ALGORITHMS = plugins.names("policies")
+FRAMES = ["absolute", "delta"]
+SMALL = {"hidden": (32, 32)}
+STEPS = 60
+
+SPEC = RobotSpec(
+    name="two_joints",
+    control_period_s=0.02,
+    command_timeout_s=0.1,
+    control="position",
+    tracks="joint_position",
+    observation={
+        "joint_velocity": ArraySpec.uniform(("hip", "knee"), "rad/s", -9.0, 9.0),
+        "joint_position": ArraySpec.uniform(("hip", "knee"), "rad", -3.0, 3.0),
+        "load": ArraySpec(("gripper",), ("N",), (0.0,), (50.0,)),
+    },
+    cameras={},
+    action=ArraySpec(("hip", "knee"), ("rad", "rad"), (-1.0, -3.0), (2.0, 3.0)),
+    home=(0.0, 0.0),
+    max_action_step=(0.1, 0.2),
+    conventions={},
+)
+STATISTICS = Statistics(
+    mean=float32([0.0, 0.5, 0.0, 0.0, 20.0]),
+    std=float32([2.0, 2.0, 1.0, 1.0, 10.0]),
+    return_low=0.0,
+    return_high=10.0,
+)
+
+
+def make(algorithm, *, seed=0, steps=STEPS, **settings):
+    module = plugins.load("policies", algorithm)
+    known = {field.name for field in msgspec.structs.fields(module.Config)}
+    settings = {k: v for k, v in (SMALL | settings).items() if k in known}
+    config = msgspec.convert(settings, module.Config)
+    return module.Learner(SPEC, config, statistics=STATISTICS, steps=steps, seed=seed)
+
+
+def draw(rng, size=64, *, gamma=0.99):
+    """Return transitions of a robot that steps towards 0, well rewarded if near it."""
+    velocity = rng.uniform(-1, 1, (size, 2))
+    position = rng.uniform(-1, 1, (size, 2))
+    observation = np.hstack([velocity, position, rng.uniform(0, 50, (size, 1))])
+    action = position - 0.1 * np.sign(position) * rng.uniform(0.5, 1, (size, 2))
+    after = observation.copy()
+    after[:, 2:4] = action
+    return Batch(
+        float32(observation),
+        float32(action),
+        float32(-np.abs(action).sum(1)),
+        np.full(size, gamma, np.float32),
+        float32(after),
+    )
+
+
+def train(learner, *, steps=STEPS, seed=1, gamma=0.99):
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        metrics = learner.update(draw(rng, gamma=gamma))
+    return {name: float(value) for name, value in metrics.items()}
+
+
+@pytest.fixture(params=ALGORITHMS)
+def algorithm(request):
+    return request.param
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_it_comes_to_act_as_good_data_does(algorithm, frame):
+    learner = make(algorithm, steps=400, action_frame=frame, learning_rate=3e-3)
+    batch = draw(np.random.default_rng(5), 512)
+    before = np.abs(learner.act(batch.observation, None) - batch.action).mean()
+    train(learner, steps=400)
+    after = np.abs(learner.act(batch.observation, None) - batch.action).mean()
+    assert after < 0.25 * before
+
+
+def test_losses_decrease(algorithm):
+    learner = make(algorithm, learning_rate=3e-3, steps=400)
+    first = train(learner, steps=1, gamma=0.0)
+    last = train(learner, steps=400, gamma=0.0)
+    name = "loss/critic" if "loss/critic" in first else "loss/policy"
+    assert last[name] < first[name]
+
+
+def test_metrics_have_the_same_names_at_every_step(algorithm):
+    learner = make(algorithm)
+    assert train(learner, steps=1).keys() == train(learner, steps=3).keys()
+
+
+def test_the_same_seed_gives_the_same_weights(algorithm):
+    twins = [make(algorithm, seed=3, dropout=0.1) for _ in range(2)]
+    for twin in twins:
+        train(twin, steps=5)
+    assert twins[0].state() == twins[1].state()
+
+
+def test_another_seed_gives_another_policy(algorithm):
+    observation = draw(np.random.default_rng(0)).observation
+    actions = [make(algorithm, seed=s).act(observation, None) for s in (0, 1)]
+    assert np.abs(actions[0] - actions[1]).max() > 0.01
+
+
+def test_it_leaves_the_random_state_of_the_process_alone(algorithm):
+    torch = pytest.importorskip("torch")
+    before = torch.random.get_rng_state().clone(), np.random.get_state()[1].copy()
+    train(make(algorithm, dropout=0.1), steps=2)
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])
+
+
+def test_a_loaded_learner_goes_on_bit_for_bit(algorithm):
+    straight = make(algorithm, dropout=0.1)
+    train(straight, steps=20)
+    resumed = make(algorithm, seed=99, dropout=0.1)
+    resumed.load(straight.state())
+    train(straight, steps=20, seed=2)
+    train(resumed, steps=20, seed=2)
+    assert straight.state() == resumed.state()
+
+
+def test_state_does_not_change_what_is_learned(algorithm):
+    plain, saved = make(algorithm, dropout=0.1), make(algorithm, dropout=0.1)
+    train(plain, steps=6)
+    rng = np.random.default_rng(1)
+    for _ in range(6):
+        saved.update(draw(rng))
+        saved.state()
+        saved.act(draw(np.random.default_rng(0)).observation, np.random.default_rng(0))
+    assert plain.state() == saved.state()
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", "cut", "other"])
+def test_a_damaged_state_is_refused(algorithm, damage):
+    learner = make(algorithm)
+    state = learner.state()
+    if damage == "cut":
+        damage = state[: len(state) // 2]
+    elif damage == "other":
+        damage = make(algorithm, seed=1, hidden=(32, 32, 32)).state()
+    with pytest.raises(LearnerError):
+        learner.load(damage)
+    assert learner.state() == state
+
+
+@pytest.mark.parametrize("column", Batch._fields)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_by_name(algorithm, column, value):
+    learner = make(algorithm)
+    needed = getattr(plugins.load("policies", algorithm), "NEEDS_REWARD", True)
+    before = learner.state()
+    batch = draw(np.random.default_rng(0))
+    getattr(batch, column).flat[-1] = value
+    if column == "reward" and not needed:
+        learner.update(batch)
+        return
+    with pytest.raises(LearnerError, match=column):
+        learner.update(batch)
+    assert learner.state() == before
+
+
+def test_the_element_that_is_not_finite_is_named(algorithm):
+    batch = draw(np.random.default_rng(0))
+    batch.observation[3, 1] = np.nan
+    batch.observation[4, 4] = np.nan
+    with pytest.raises(LearnerError, match=r"joint_velocity knee.*load gripper"):
+        make(algorithm).update(batch)
+
+
+def test_misshapen_columns_are_refused(algorithm):
+    batch = draw(np.random.default_rng(0))
+    with pytest.raises(LearnerError, match="action of shape"):
+        make(algorithm).update(batch._replace(action=batch.action[:, :1]))
+
+
+def test_targets_get_no_gradient_and_move_slowly(algorithm):
+    learner = make(algorithm)
+    if not hasattr(learner, "target"):
+        pytest.skip(f"{algorithm} has no target network")
+    before = [p.detach().clone() for p in learner.target.parameters()]
+    train(learner, steps=1)
+    pairs = zip(
+        before, learner.target.parameters(), learner.critic.parameters(), strict=True
+    )
+    for old, slow, fast in pairs:
+        assert slow.grad is None
+        assert not slow.requires_grad
+        expected = old + learner._config.target_rate * (fast.detach() - old)
+        assert np.allclose(slow, expected, atol=1e-7)
+
+
+def test_a_terminated_transition_does_not_look_ahead(algorithm):
+    """With discount 0 the next observation is as good as any other."""
+    states = []
+    for shift in (0.0, 1.0):
+        learner, rng = make(algorithm), np.random.default_rng(1)
+        for _ in range(3):
+            batch = draw(rng)
+            learner.update(
+                batch._replace(
+                    discount=np.zeros_like(batch.discount),
+                    next_observation=batch.next_observation + np.float32(shift),
+                )
+            )
+        states.append(learner.state())
+    assert states[0] == states[1]
+
+
+def test_a_truncated_transition_looks_ahead(algorithm):
+    if not getattr(plugins.load("policies", algorithm), "NEEDS_REWARD", True):
+        pytest.skip(f"{algorithm} looks at one step alone")
+    states = []
+    for shift in (0.0, 1.0):
+        learner, batch = make(algorithm), draw(np.random.default_rng(1))
+        after = batch.next_observation + np.float32(shift)
+        learner.update(batch._replace(next_observation=after))
+        states.append(learner.state())
+    assert states[0] != states[1]
+
+
+def test_actions_keep_within_bounds(algorithm):
+    learner = make(algorithm, action_frame="delta")
+    rng = np.random.default_rng(0)
+    observation = float32(rng.uniform(-20, 20, (200, 5)))
+    low, high = float32(SPEC.action.low), float32(SPEC.action.high)
+    for action in (learner.act(observation, None), learner.act(observation, rng)):
+        assert action.dtype == np.float32
+        assert (action >= low).all()
+        assert (action <= high).all()
+
+
+def test_samples_are_the_mean_plus_noise_of_the_spread(algorithm):
+    learner = make(algorithm)
+    observation = draw(np.random.default_rng(0)).observation
+    mean, std = learner.act(observation, None), learner.action_std(observation)
+    noise = np.random.default_rng(7).standard_normal(mean.shape, dtype=np.float32)
+    expected = SPEC.action.clip(mean + std * noise)
+    sample = learner.act(observation, np.random.default_rng(7))
+    assert np.array_equal(sample, expected)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_exported_graph_acts_as_the_learner_does(algorithm, frame, capfd):
+    learner = make(algorithm, action_frame=frame, normalize=True, dropout=0.1)
+    train(learner, steps=10)
+    run = Batched(learner.export())
+    assert capfd.readouterr() == ("", "")  # users need not hear of exporters
+    for size in (1, 2, 7, 256):
+        observation = draw(np.random.default_rng(size), size).observation
+        pieces = np.split(observation, [2, 4], axis=1)
+        outputs = run(dict(zip(SPEC.observation, map(float32, pieces), strict=True)))
+        assert outputs.keys() == {"action", "action_std"}
+        for name, expected in {
+            "action": learner.act(observation, None),
+            "action_std": learner.action_std(observation),
+        }.items():
+            assert outputs[name].shape == (size, 2)
+            assert np.abs(outputs[name] - expected).max() <= 1e-5
+
+
+def test_another_robots_state_is_refused(algorithm):
+    other = msgspec.structs.replace(SPEC, name="three_joints")
+    module = plugins.load("policies", algorithm)
+    theirs = module.Learner(
+        other, module.Config(), statistics=STATISTICS, steps=1, seed=0
+    )
+    with pytest.raises(LearnerError, match="two_joints"):
+        make(algorithm).load(theirs.state())

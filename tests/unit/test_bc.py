@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from robostack.learner import Batch, LearnerError, Statistics  # noqa: E402
+from robostack.policies import bc  # noqa: E402
+from robostack.spec import float32  # noqa: E402
+
+STATISTICS = Statistics(np.zeros(4, np.float32), np.ones(4, np.float32), 0.0, 1.0)
+
+
+def make(robot, **settings):
+    config = bc.Config(hidden=(32, 32), learning_rate=1e-2, **settings)
+    return bc.Learner(robot, config, statistics=STATISTICS, steps=600, seed=0)
+
+
+def noisy(rng, size=128):
+    """Return actions of mean o[0], with spreads of 0.8 and 0.5."""
+    observation = float32(rng.uniform(-1, 1, (size, 4)))
+    action = observation[:, :1] + rng.normal(0, 1, (size, 2)) * (0.8, 0.5)
+    unknown = np.full(size, np.nan, np.float32)
+    return Batch(
+        observation, float32(action), unknown, np.ones(size, np.float32), observation
+    )
+
+
+def test_it_learns_mean_and_spread_without_rewards(robot):
+    learner, rng = make(robot), np.random.default_rng(0)
+    for _ in range(600):
+        learner.update(noisy(rng))
+    observation = noisy(rng).observation
+    error = learner.act(observation, None) - observation[:, :1]
+    assert np.abs(error).mean() < 0.12
+    std = learner.action_std(observation)
+    assert std[0] == pytest.approx([0.8, 0.5], rel=0.15)
+    assert (std == std[0]).all()
+
+
+def test_a_deterministic_head_has_no_spread(robot):
+    learner, rng = make(robot, head="deterministic"), np.random.default_rng(0)
+    for _ in range(100):
+        learner.update(noisy(rng))
+    observation = noisy(rng).observation
+    assert not learner.action_std(observation).any()
+    sample = learner.act(observation, np.random.default_rng(1))
+    assert np.array_equal(sample, learner.act(observation, None))
+
+
+def test_losses_by_hand():
+    mean, action = torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    assert float(bc.square_loss(mean, action)) == pytest.approx((1 + 4) / 4)
+    assert float(bc.likelihood_loss(torch.tensor([-1.0, -3.0]))) == pytest.approx(2.0)
+
+
+def test_settings_that_mean_nothing_are_refused():
+    with pytest.raises(LearnerError, match="dropout"):
+        bc.Config(dropout=1.0)
