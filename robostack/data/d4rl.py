@@ -180,7 +180,8 @@ def _table(path: Path, file: h5py.File) -> Table:
 
 
 def _rows(array: npt.NDArray[np.generic]) -> Array:
-    return float32(array.reshape(len(array), -1))
+    with np.errstate(over="ignore"):  # what is too large is found as not finite
+        return float32(array.reshape(len(array), -1))
 
 
 def _check_even(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:

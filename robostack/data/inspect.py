@@ -137,18 +137,18 @@ def _head_table(report: Report) -> Table:
 
 
 def _element_table(report: Report) -> Table:
-    table = Table("element", "unit", title="ranges", box=SIMPLE, pad_edge=False)
-    for column in ("low", "high", "std", "bounds", "outside", "NaN"):
+    table = Table(title="ranges", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("element", min_width=16)
+    table.add_column("unit", min_width=5)
+    for column in ("low", "high", "std", "bounds", "outside"):
         table.add_column(column, justify="right", no_wrap=True)
     for array in dict.fromkeys(e.array for e in report.elements):
         table.add_row(f"[bold]{escape(array)}")
         for e in (e for e in report.elements if e.array == array):
             numbers = (f"{x:.3g}" for x in (e.low, e.high, e.std))
             bounds = f"{e.bound_low:.3g} .. {e.bound_high:.3g}"
-            counts = (str(n) if n else "" for n in (e.outside, e.nan))
-            table.add_row(
-                f"  {escape(e.name)}", escape(e.unit), *numbers, bounds, *counts
-            )
+            name, outside = f"  {escape(e.name)}", str(e.outside) if e.outside else ""
+            table.add_row(name, escape(e.unit), *numbers, bounds, outside)
     return table
 
 
@@ -244,6 +244,8 @@ def _problems(report: Report) -> Iterator[str]:
                 f"{where}: {e.outside} values are outside {e.bound_low:g} .. "
                 f"{e.bound_high:g} {e.unit}".rstrip()
             )
+        if e.nan:
+            yield f"{where}: {e.nan} values are not finite"
         if e.constant:
             yield f"{where} never changes: it is always {e.low:g}"
     if report.late:

@@ -198,6 +198,7 @@ class RecordingWriter:
 
         Without `closed`, `incomplete` says why the end was not seen.
         """
+        self.flush()  # or the end would be in the file before the last steps
         tail = _tail(closed, incomplete, self.steps, self.missed)
         self._writer.add_metadata("closed", msgspec.to_builtins(tail))
         self._writer.finish()  # type: ignore[no-untyped-call]

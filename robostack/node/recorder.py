@@ -142,6 +142,7 @@ class Listener:
         sockets.connect(self._socket, endpoints.parse(endpoint).watch, client)
         self.up = False
         self.was_up = False
+        self.unreadable = 0  # messages
         self.changed_s = time.monotonic()
 
     def receive(self, timeout_s: float) -> Watch | None:
@@ -152,7 +153,9 @@ class Listener:
         try:
             return decode_watch(self._socket.recv())
         except msgspec.MsgspecError as error:
-            log.warning("a message that cannot be read was left out: %s", error)
+            if not self.unreadable:
+                log.warning("messages that cannot be read are left out: %s", error)
+            self.unreadable += 1
             return None
 
     def gone_s(self) -> float:

@@ -1,0 +1,165 @@
+"""Facts about replay: no transition leaps over an end, and discount is data."""
+
+import numpy as np
+import pytest
+from data_examples import GOLDEN, SPEC, make_episode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from robostack.data.dataset import create
+from robostack.data.episode import INCOMPLETE, End
+from robostack.data.replay import Replay, ReplayError
+from robostack.spec import float32
+
+
+def make_dataset(path, *segments):
+    dataset = create(path, SPEC)
+    for i, episodes in enumerate(segments):
+        dataset.append(episodes, {"number": str(i)})
+    return dataset
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return make_dataset(tmp_path / "data", GOLDEN, [make_episode(4, 2)])
+
+
+def numbered(number, length, end, gaps):
+    """Return an episode whose observations say episode and row."""
+    rows = np.stack([np.full(length + 1, number), np.arange(length + 1)], axis=1)
+    action = float32(rows[:-1])
+    action[sorted(gaps)] = np.nan
+    return make_episode(
+        length,
+        end=end,
+        observation={"position": float32(rows), "force": float32(rows[:, :1])},
+        action=action,
+        frames={},
+    )
+
+
+shapes = st.lists(
+    st.tuples(
+        st.integers(1, 6), st.sampled_from(End), st.sets(st.integers(0, 5), max_size=2)
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(shapes=shapes, lazy=st.booleans())
+def test_every_transition_stays_in_its_episode(shapes, lazy, tmp_path_factory):
+    episodes = [
+        numbered(i, length, end, {gap for gap in gaps if gap < length})
+        for i, (length, end, gaps) in enumerate(shapes)
+    ]
+    expected = sum(int(np.isfinite(e.action[:, 0]).sum()) for e in episodes)
+    half = len(episodes) // 2 or len(episodes)
+    parts = [part for part in (episodes[:half], episodes[half:]) if part]
+    dataset = make_dataset(tmp_path_factory.mktemp("data"), *parts)
+    if not expected:
+        with pytest.raises(ReplayError, match="expected at least one transition"):
+            Replay.from_dataset(dataset, lazy=lazy)
+        return
+    replay = Replay.from_dataset(dataset, gamma=0.9, lazy=lazy)
+    assert len(replay) == expected
+    batch = replay.transitions()
+    assert np.isfinite(batch.action).all()
+    np.testing.assert_array_equal(batch.observation[:, :2], batch.action)
+    number, row = batch.next_observation[:, 0], batch.next_observation[:, 1]
+    np.testing.assert_array_equal(number, batch.observation[:, 0])
+    np.testing.assert_array_equal(row, batch.observation[:, 1] + 1)
+    for i, discount in enumerate(batch.discount):
+        episode = episodes[int(number[i])]
+        last = row[i] == episode.length
+        stops = last and episode.end is End.TERMINATED
+        assert discount == (0.0 if stops else np.float32(0.9))
+
+
+def test_a_batch_is_float32_in_spec_order(dataset):
+    batch = Replay.from_dataset(dataset).sample(np.random.default_rng(0), 32)
+    shapes = [array.shape for array in batch]
+    assert shapes == [(32, 3), (32, 2), (32,), (32,), (32, 3)]
+    assert all(array.dtype == np.float32 for array in batch)
+    assert all(array.flags.c_contiguous for array in batch)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_whoever_has_the_generator_draws_the_same_again(dataset, lazy):
+    replay = Replay.from_dataset(dataset, lazy=lazy)
+    rng = np.random.default_rng(3)
+    replay.sample(rng, 16)
+    state = rng.bit_generator.state
+    first = replay.sample(rng, 16)
+    resumed = np.random.default_rng(0)
+    resumed.bit_generator.state = state
+    for a, b in zip(first, replay.sample(resumed, 16), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_mapped_and_loaded_columns_give_the_same(dataset):
+    loaded = Replay.from_dataset(dataset).transitions()
+    mapped = Replay.from_dataset(dataset, lazy=True).transitions()
+    for a, b in zip(loaded, mapped, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_statistics_are_those_of_the_observations_that_are_sampled(dataset):
+    replay = Replay.from_dataset(dataset)
+    observation = replay.transitions().observation
+    statistics = replay.statistics
+    np.testing.assert_allclose(statistics.mean, observation.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(statistics.std, observation.std(axis=0), rtol=1e-5)
+    sums = [float(e.reward.sum()) for e in dataset]
+    assert statistics.return_low == pytest.approx(min(sums), rel=1e-6)
+    assert statistics.return_high == pytest.approx(max(sums), rel=1e-6)
+
+
+def test_return_range_scales_the_spread_of_returns_to_1000(tmp_path):
+    rewards = [float32([1, 2]), float32([4, 4])]  # returns 3 and 8
+    episodes = [make_episode(2, i, reward=r) for i, r in enumerate(rewards)]
+    cut = make_episode(2, 5, reward=float32([0, 0]), labels={INCOMPLETE: "file ends"})
+    dataset = make_dataset(tmp_path / "data", [*episodes, cut])
+    replay = Replay.from_dataset(dataset, reward_scale="return_range")
+    assert replay.rewarding.scale == pytest.approx(200.0)
+    assert replay.rewarding.return_low == 3.0
+    np.testing.assert_allclose(replay.transitions().reward[:2], [200.0, 400.0])
+    assert replay.statistics.return_high == pytest.approx(1600.0)
+
+
+def test_a_shift_is_added_to_every_reward(dataset):
+    logged = Replay.from_dataset(dataset).transitions().reward
+    shifted = Replay.from_dataset(dataset, reward_shift=-1.0)
+    np.testing.assert_allclose(shifted.transitions().reward, logged - 1.0, rtol=1e-6)
+    assert shifted.rewarding.shift == -1.0
+
+
+def test_only_kept_episodes_are_sampled(dataset):
+    replay = Replay.from_dataset(dataset, keep=[1])
+    np.testing.assert_array_equal(replay.transitions().action, GOLDEN[1].action)
+
+
+def test_rewards_of_a_labeller_replace_the_logged_ones(dataset):
+    rewards = [np.full(i.length, n, np.float32) for n, i in enumerate(dataset.episodes)]
+    dataset.write_rewards("judge", rewards, {})
+    replay = Replay.from_dataset(dataset, labeller="judge")
+    np.testing.assert_array_equal(replay.transitions().reward[:6], [0] * 5 + [1])
+
+
+def test_episodes_without_rewards_are_refused_by_number(tmp_path):
+    bare = make_episode(3, 4, reward=None)
+    dataset = make_dataset(tmp_path / "data", [GOLDEN[0], bare])
+    with pytest.raises(ReplayError, match=r"none for 1 of 2 episodes \(the first is 1"):
+        Replay.from_dataset(dataset)
+    assert np.isnan(Replay.from_dataset(dataset, labeller=None).transitions()[2]).all()
+
+
+def test_an_empty_dataset_is_refused(tmp_path):
+    with pytest.raises(ReplayError, match="expected episodes to learn from"):
+        Replay.from_dataset(create(tmp_path / "data", SPEC))
