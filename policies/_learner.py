@@ -1,8 +1,9 @@
 """What algorithms need around their update: batches in; actions, ONNX and state out.
 
-`state` holds all networks, the codec, all optimizers, the random generator and the
-number of updates, so that `load` goes on bit for bit as if never stopped. Learning
-rates are functions of that number, and so have no state of their own.
+`state` holds all networks, the codec, the moments of all optimizers, the random
+generator and the number of updates, so that `load` goes on bit for bit as if never
+stopped. Settings are not part of it: learning rates follow from the configuration and
+the number of updates, so that a phase with other settings can go on from any state.
 """
 
 from __future__ import annotations
@@ -108,7 +109,10 @@ class TorchLearner:
             "updates": self._updates,
             "rng": self._rng.get_state(),
             "nets": self._nets.state_dict(),
-            "optimizers": {k: o.state_dict() for k, o in self._optimizers.items()},
+            "optimizers": {
+                name: optimizer.state_dict()["state"]
+                for name, optimizer in self._optimizers.items()
+            },
         }
         torch.save(content, file)
         return file.getvalue()
@@ -128,7 +132,9 @@ class TorchLearner:
             )
         self._nets.load_state_dict(content["nets"])
         for name, optimizer in self._optimizers.items():
-            _load_moments(optimizer, content["optimizers"][name])
+            groups = optimizer.state_dict()["param_groups"]  # settings: our own
+            moments = content["optimizers"][name]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self._rng.set_state(content["rng"])
         self._updates = content["updates"]
 
@@ -219,14 +225,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise LearnerError(f"cannot use the device {name!r}: {error}") from error
     return device
-
-
-def _load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load all but the learning rates, which are the configuration's."""
-    rates = [group["lr"] for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
 
 
 def _different(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:

@@ -2,9 +2,9 @@
 
 OpenMP's threads spin while they wait. With one other busy process on two cores, that
 makes an update a hundred times slower, so one thread is the default; OMP_NUM_THREADS
-in the environment has the last word. And glibc gives the memory of every temporary back to
-the kernel at once, only to fault it in again a millisecond later, unless it is told not
-to (the figure is in benchmarks/offline.md).
+in the environment has the last word. And glibc gives the memory of every temporary back
+to the kernel at once, only to fault it in again a millisecond later, unless it is told
+not to (the figure is in benchmarks/offline.md).
 """
 
 from __future__ import annotations

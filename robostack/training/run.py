@@ -84,7 +84,7 @@ def describe(recipe: Recipe, seed: int, dataset: Dataset, replay: Replay) -> Run
     return Run(
         version=VERSION,
         recipe=recipe,
-        config=msgspec.to_builtins(configure(recipe)),
+        config=msgspec.json.decode(msgspec.json.encode(configure(recipe))),
         seed=seed,
         data=data,
         robot=dataset.spec,

@@ -1,0 +1,274 @@
+"""IQL and BC here against d3rlpy's IQL: scores, and updates per second.
+
+    python -m venv d3 && d3/bin/pip install d3rlpy==2.8.1 torch==2.13.0
+    python benchmarks/iql_vs_d3rlpy.py all --d3rlpy d3/bin/python --data DATA
+
+Both sides get the same transitions, with the same rewards, sizes (2 x 256), batch
+(256), number of updates, expectile (0.7), inverse temperature (3) and cosine of the
+actor, and one thread each. The policies after the last update are tried in Gymnasium's
+Hopper-v5 by the same code, deterministically, from the same seeds. A part whose result
+is there already is left out, so the command can be stopped and given again.
+
+    all = arrays, theirs, ours, scores, pace, table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+
+from robostack import plugins
+from robostack.data import d4rl
+from robostack.data.dataset import create, open_dataset
+from robostack.learner import Batch
+from robostack.spec import concatenate
+from robostack.training import offline, recipe
+from robostack.training.evaluate import deterministic, evaluate, open_arena
+from robostack.training.process import prepare
+from robostack.training.run import load_run
+
+WORLD = "sim:gym/Hopper-v5"
+SETS = {  # name -> files, of which all transitions are taken
+    "medium": ("hopper-medium-like",),
+    "medium-expert": ("hopper-medium-like", "hopper-expert-like"),
+}
+THEIRS = Path(__file__).with_name("iql_vs_d3rlpy_theirs.py")
+EVALUATION_SEED = 50_000
+ROUNDS, UPDATES = 25, 60  # of the paired timing
+
+
+def make_arrays(args: argparse.Namespace) -> None:
+    """Make a dataset of every set for us, and its transitions as arrays for them."""
+    spec = plugins.load("sim", "gym").spec("Hopper-v5")
+    for name, files in SETS.items():
+        if (args.work / f"{name}.npz").exists():
+            continue
+        dataset = create(args.work / "sets" / name, spec)
+        for file in files:
+            path = args.data / "gym_rollouts" / f"{file}.hdf5"
+            dataset.append(d4rl.read(path, spec), {"source": path.name})
+        save_arrays(args.work / f"{name}.npz", list(dataset))
+
+
+def save_arrays(path: Path, episodes: list) -> None:
+    """Write the episodes end to end; rewards scaled as the authors' code does.
+
+    That is by 1000 / (largest - smallest return), over all trajectories, also the one
+    that the file breaks off.
+    """
+    returns = [episode.reward.sum(dtype=np.float64) for episode in episodes]
+    scale = 1000.0 / (max(returns) - min(returns))
+    last = [np.arange(e.length) == e.length - 1 for e in episodes]
+    stops = [np.full(e.length, e.end.value == "terminated") for e in episodes]
+    ends, stops = np.concatenate(last), np.concatenate(stops)
+    rows = [concatenate(load_spec(), e.observation) for e in episodes]
+    np.savez(
+        path,
+        observation=np.concatenate([row[:-1] for row in rows]),
+        next_observation=np.concatenate([row[1:] for row in rows]),
+        action=np.concatenate([e.action for e in episodes]),
+        reward=(np.concatenate([e.reward for e in episodes]) * scale).astype("f4"),
+        terminated=ends & stops,
+        truncated=ends & ~stops,
+        scale=scale,
+        mean_return=np.mean(returns),
+        episodes=len(episodes),
+    )
+
+
+def load_spec() -> object:
+    return plugins.load("sim", "gym").spec("Hopper-v5")
+
+
+def train_theirs(args: argparse.Namespace) -> None:
+    """Train d3rlpy's IQL, one seed after the other."""
+    for seed in range(args.seeds):
+        for name in SETS:
+            folder = args.work / "runs" / "d3rlpy-iql" / name / str(seed)
+            if (folder / "speed.txt").exists():
+                continue
+            command = [args.d3rlpy, THEIRS, "train", args.work / f"{name}.npz"]
+            subprocess.run([*command, str(args.steps), str(seed), folder], check=True)
+
+
+def train_ours(args: argparse.Namespace) -> None:
+    """Train our IQL and BC on the same transitions."""
+    for seed in range(args.seeds):
+        for name in SETS:
+            for algorithm in ("iql", "bc"):
+                train_one(args, algorithm, name, seed)
+
+
+def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) -> None:
+    arrays = np.load(args.work / f"{name}.npz")
+    changes = [f"steps={args.steps}"]
+    if algorithm == "iql":
+        changes.append(f"reward_scale={arrays['scale']!s}")
+    plan = recipe.read(algorithm, "locomotion", changes)
+    folder = args.work / "runs" / algorithm / name / str(seed)
+    dataset = open_dataset(args.work / "sets" / name)
+    if algorithm == "iql":
+        require_same(offline.load_replay(dataset, plan).transitions(), arrays)
+    options = offline.Options(seed=seed, resume=True)
+
+    def show(progress: offline.Progress) -> None:
+        if progress.step % 5000 == 0:
+            print(
+                algorithm, name, seed, progress.step, f"{progress.updates_per_s:.0f}/s"
+            )
+
+    offline.train(dataset, folder, plan, options, show)
+
+
+def require_same(batch: Batch, arrays: np.lib.npyio.NpzFile) -> None:
+    """Raise unless what we learn from is what they learn from."""
+    for field in ("observation", "action", "reward", "next_observation"):
+        np.testing.assert_allclose(getattr(batch, field), arrays[field], rtol=1e-6)
+    assert ((batch.discount == 0) == arrays["terminated"]).all()
+
+
+def score(args: argparse.Namespace) -> None:
+    """Try every policy in the world; one file of returns each."""
+    arena = open_arena(WORLD)
+    for kind in ("iql", "bc", "d3rlpy-iql"):
+        for name in SETS:
+            for seed in range(args.seeds):
+                folder = args.work / "runs" / kind / name / str(seed)
+                path = folder / f"returns-{args.episodes}.json"
+                if path.exists():
+                    continue
+                load = load_theirs if kind.startswith("d3") else load_ours
+                result = evaluate(
+                    load(folder), arena, episodes=args.episodes, seed=EVALUATION_SEED
+                )
+                path.write_text(json.dumps(result.returns.tolist()))
+                print(kind, name, seed, f"{result.returns.mean():.0f}")
+    arena.world.close()
+
+
+def load_ours(folder: Path) -> object:
+    return deterministic(load_run(folder))
+
+
+def load_theirs(folder: Path) -> object:
+    """Return their policy, after it gave their own answers to their own probe."""
+    import torch
+
+    spec = load_spec()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        policy = torch.jit.load(str(folder / "policy.pt"))
+
+    @torch.inference_mode()
+    def act(observation: np.ndarray) -> np.ndarray:
+        return policy(torch.from_numpy(observation)).numpy().clip(-1.0, 1.0)
+
+    probe = np.load(folder / "probe.npz")
+    np.testing.assert_allclose(act(probe["observation"]), probe["action"], atol=1e-5)
+    return lambda reading: act(concatenate(spec, reading)[None])[0]
+
+
+def pace(args: argparse.Namespace) -> None:
+    """Time sampling and updating in turns: ours, theirs, ours, theirs, ..."""
+    prepare()
+    dataset = open_dataset(args.work / "sets" / "medium")
+    plan = recipe.read("iql", "locomotion")
+    replay = offline.load_replay(dataset, plan)
+    module = plugins.load("policies", "iql")
+    learner = module.Learner(
+        dataset.spec, module.Config(), statistics=replay.statistics, steps=10**6, seed=0
+    )
+    rng = np.random.default_rng(0)
+
+    def ours() -> float:
+        start_s = time.perf_counter()
+        for _ in range(UPDATES):
+            learner.update(replay.sample(rng, 256))
+        return time.perf_counter() - start_s
+
+    command = [args.d3rlpy, THEIRS, "pace", args.work / "medium.npz"]
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipe) as process:
+        while "ready" not in process.stdout.readline():
+            pass
+
+        def theirs() -> float:
+            process.stdin.write(f"{UPDATES}\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+
+        ours(), theirs()
+        pairs = [(ours(), theirs()) for _ in range(ROUNDS)]
+        process.stdin.close()
+    ratios = [b / a for a, b in pairs]
+    result = {
+        "ours": UPDATES / statistics.median(a for a, _ in pairs),
+        "theirs": UPDATES / statistics.median(b for _, b in pairs),
+        "ratio": statistics.median(ratios),
+        "quartiles": statistics.quantiles(ratios, n=4),
+        "load": os.getloadavg()[0],
+    }
+    (args.work / "pace.json").write_text(json.dumps(result))
+    print(json.dumps(result))
+
+
+def table(args: argparse.Namespace) -> None:
+    """Print the scores as a table."""
+    print("| set | transitions | the data | d3rlpy IQL | our BC | our IQL |")
+    print("|---|---|---|---|---|---|")
+    for name in SETS:
+        arrays = np.load(args.work / f"{name}.npz")
+        cells = [cell(args, kind, name) for kind in ("d3rlpy-iql", "bc", "iql")]
+        size, logged = len(arrays["reward"]), float(arrays["mean_return"])
+        print(f"| {name} | {size} | {logged:.0f} | {' | '.join(cells)} |")
+
+
+def cell(args: argparse.Namespace, kind: str, name: str) -> str:
+    """Return mean and standard deviation over seeds, and the seeds."""
+    means = []
+    for seed in range(args.seeds):
+        folder = args.work / "runs" / kind / name / str(seed)
+        returns = json.loads((folder / f"returns-{args.episodes}.json").read_text())
+        means.append(statistics.mean(returns))
+    each = ", ".join(f"{mean:.0f}" for mean in means)
+    return f"{statistics.mean(means):.0f} ± {statistics.pstdev(means):.0f} ({each})"
+
+
+PARTS = {
+    "arrays": make_arrays,
+    "theirs": train_theirs,
+    "ours": train_ours,
+    "scores": score,
+    "pace": pace,
+    "table": table,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("part", choices=["all", *PARTS])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--work", type=Path, default=Path("runs/iql_vs_d3rlpy"))
+    parser.add_argument("--d3rlpy", type=Path, help="python that has d3rlpy")
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--episodes", type=int, default=20)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    for part in PARTS if args.part == "all" else [args.part]:
+        PARTS[part](args)
+
+
+if __name__ == "__main__":
+    main()
