@@ -237,21 +237,25 @@ def _problems(report: Report) -> Iterator[str]:
         yield "there are no episodes"
     if not report.returns:
         yield "there are no rewards: robostack data label writes them"
-    for e in report.elements:
-        where = f"{e.array} {e.name}"
-        if e.outside:
-            yield (
-                f"{where}: {e.outside} values are outside {e.bound_low:g} .. "
-                f"{e.bound_high:g} {e.unit}".rstrip()
-            )
-        if e.nan:
-            yield f"{where}: {e.nan} values are not finite"
-        if e.constant:
-            yield f"{where} never changes: it is always {e.low:g}"
+    for element in report.elements:
+        yield from _element_problems(element)
     if report.late:
         yield f"{report.late} periods were over {LATE} times as long as they should be"
     if report.gaps:
         yield f"{report.gaps} steps have no action: nothing is learned from them"
+
+
+def _element_problems(e: Element) -> Iterator[str]:
+    where = f"{e.array} {e.name}"
+    if e.outside:
+        yield (
+            f"{where}: {e.outside} values are outside {e.bound_low:g} .. "
+            f"{e.bound_high:g} {e.unit}".rstrip()
+        )
+    if e.nan:
+        yield f"{where}: {e.nan} values are not finite"
+    if e.constant:
+        yield f"{where} never changes: it is always {e.low:g}"
 
 
 def plot(dataset: Dataset, path: Path) -> None:

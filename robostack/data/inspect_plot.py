@@ -49,7 +49,8 @@ def _overview(dataset: Dataset) -> list[Panel]:
         (f"return, {who}", returns(dataset, who), ()) for who in dataset.labellers()
     ]
     period_s = np.concatenate(steps) if steps else np.empty(0)
-    panels.append(("period [s]", _thinned(period_s).round(6), (dataset.spec.control_period_s,)))
+    expected_s = dataset.spec.control_period_s
+    panels.append(("period [s]", _thinned(period_s).round(6), (expected_s,)))
     return panels
 
 

@@ -19,26 +19,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-import msgspec
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from robostack.data.recording_write import RecordingWriter
-from robostack.link import endpoints, keys, sockets
+from robostack.link import sockets
 from robostack.link.errors import LinkError
-from robostack.messages import Closed, Event, Frame, Opened, Step, Watch, decode_watch
+from robostack.messages import Closed, Event, Frame, Opened, Step, Watch
+from robostack.node.listener import Listener
 
 log = logging.getLogger(__name__)
 
 FLUSH_S = 0.4  # so much is lost at most when it is killed
 SILENCE_S = 5.0  # a recording is closed so long after its node went away
-BACKLOG = 4000  # messages that wait while the disk stalls; then they are missed
 SETTLE_S = 0.05  # from the handshake until the node has read what we subscribe to
-UP, DOWN = zmq.EVENT_HANDSHAKE_SUCCEEDED, zmq.EVENT_DISCONNECTED
 
 Say = Callable[[str, str], None]
 
@@ -111,12 +108,11 @@ def record(
         RecorderError: nothing can be written; what was is left partial.
         LinkError: `endpoint` or the keys are no good.
     """
-    context: sockets.Context = zmq.Context()
     session = Session(folder, say)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        listener = Listener(context, endpoint, keyring)
-        _serve(listener, session, say, stopped)
+        with _listening(endpoint, keyring) as listener:
+            _serve(listener, session, say, stopped)
         session.finish(None, "the recorder was stopped")
     except OSError as error:
         session.abandon()
@@ -124,49 +120,16 @@ def record(
             f"cannot record into {folder}: {error.strerror or error}; robostack data "
             f"repair {folder} recovers what was written"
         ) from error
+
+
+@contextlib.contextmanager
+def _listening(endpoint: str, keyring: Path | None) -> Iterator[Listener]:
+    context: sockets.Context = zmq.Context()
+    try:
+        with contextlib.closing(Listener(context, endpoint, keyring)) as listener:
+            yield listener
     finally:
         context.destroy(linger=0)
-
-
-class Listener:
-    """The watch socket of one node, and whether the node is there."""
-
-    def __init__(
-        self, context: sockets.Context, endpoint: str, keyring: Path | None
-    ) -> None:
-        client = None if keyring is None else keys.load_client(keyring)
-        self._socket = sockets.make(context, zmq.SUB)
-        self._socket.setsockopt(zmq.RCVHWM, BACKLOG)
-        self._socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self._events = self._socket.get_monitor_socket(UP | DOWN)
-        sockets.connect(self._socket, endpoints.parse(endpoint).watch, client)
-        self.up = False
-        self.was_up = False
-        self.unreadable = 0  # messages
-        self.changed_s = time.monotonic()
-
-    def receive(self, timeout_s: float) -> Watch | None:
-        """Return the next message, or None if none came in time."""
-        self._follow()
-        if not self._socket.poll(round(timeout_s * 1000)):
-            return None
-        try:
-            return decode_watch(self._socket.recv())
-        except msgspec.MsgspecError as error:
-            if not self.unreadable:
-                log.warning("messages that cannot be read are left out: %s", error)
-            self.unreadable += 1
-            return None
-
-    def gone_s(self) -> float:
-        """Return for how long the node has been away [s]; 0 while it is there."""
-        return 0.0 if self.up else time.monotonic() - self.changed_s
-
-    def _follow(self) -> None:
-        while self._events.poll(0):
-            self.up = int(recv_monitor_message(self._events)["event"]) == UP
-            self.was_up |= self.up
-            self.changed_s = time.monotonic()
 
 
 def _serve(
@@ -174,17 +137,17 @@ def _serve(
 ) -> None:
     ready, flushed_s = False, time.monotonic()
     while not stopped():
-        was_up = listener.was_up
+        heard = listener.heard
         message = listener.receive(timeout_s=SETTLE_S)
         if message is not None:
             session.take(message)
-        if not ready and (was_up or message is not None):
+        if not ready and (heard or message is not None):
             ready = True
             say("ready", "")
         if time.monotonic() - flushed_s > FLUSH_S:
             session.flush()
             flushed_s = time.monotonic()
-        if session.busy and listener.gone_s() > SILENCE_S:
+        if message is None and session.busy and listener.gone_s() > SILENCE_S:
             session.finish(None, "the node went away")
     while session.busy and (message := listener.receive(timeout_s=0.0)) is not None:
         session.take(message)  # what had come before we were told to stop

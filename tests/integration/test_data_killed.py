@@ -1,11 +1,15 @@
 """Whoever is killed, all finished episodes are there."""
 
+import os
+import queue
 import random
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import zmq
@@ -15,6 +19,7 @@ from robostack.data import recording
 from robostack.data.dataset import create, open_dataset
 from robostack.data.repair import repair
 from robostack.messages import Closed, Opened, Step, Tensor, encode
+from robostack.node.recorder import record
 from robostack.node.recorder_process import RecorderDiedError, RecorderProcess
 from robostack.spec import float32
 
@@ -92,6 +97,8 @@ class FakeNode:
         self.endpoint = f"ipc://{folder}/node"
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
         self._socket.bind(f"{self.endpoint}.watch")
         self.generation = 0
 
@@ -222,3 +229,31 @@ def test_a_full_disk_stops_the_recorder_with_one_sentence(node, tmp_path):
     assert repair(tmp_path / "r") == 1
     (path,) = (tmp_path / "r").glob("*.mcap")
     assert recording.load(path).episode.length > 10
+
+
+@pytest.mark.slow
+def test_a_disk_that_stalls_for_longer_than_a_heartbeat_loses_nothing(
+    node, tmp_path, monkeypatch
+):
+    sync, stalls = os.fsync, [4.5]
+
+    def slow(descriptor):
+        time.sleep(stalls.pop() if stalls else 0.0)
+        sync(descriptor)
+
+    said = queue.SimpleQueue()
+    done = threading.Event()
+    recorder = threading.Thread(
+        target=record,
+        args=(node.endpoint, tmp_path / "r"),
+        kwargs={"say": lambda *words: said.put(words), "stopped": done.is_set},
+    )
+    recorder.start()
+    assert said.get(timeout=10.0)[0] == "ready"
+    monkeypatch.setattr(os, "fsync", slow)
+    node.episode(5000)
+    assert said.get(timeout=10.0)[0] == "recording"
+    path = Path(said.get(timeout=30.0)[1])
+    done.set()
+    recorder.join()
+    assert recording.load(path).episode.length == 5000
