@@ -120,6 +120,7 @@ def read(
     task: Task | None = None,
 ) -> list[Episode]:
     """Return the episodes of `path`, read as format `name` with `options` as typed."""
+    check_options(name, options)
     function = load(name).read
     asks = task is not None and "task" in inspect.signature(function).parameters
     known = {"task": task} if asks else {}

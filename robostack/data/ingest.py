@@ -51,7 +51,7 @@ def ingest(
         raise FormatError(
             f"expected a file or folder to import, found no {source.path}"
         )
-    formats.check_options(name, source.options)
+    formats.check_options(name, source.options)  # before anything long begins
     spec = spec_of(source, name, note)
     task = task_of(source.robot, source.task) if source.task else None
     episodes = formats.read(name, source.path, spec, source.options, note, task)

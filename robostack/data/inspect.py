@@ -44,7 +44,6 @@ class Element(msgspec.Struct, frozen=True):
     bound_low: float  # of the spec
     bound_high: float
     outside: int  # values beyond the bounds
-    nan: int  # values that are not finite, where there should be one
 
     @property
     def constant(self) -> bool:
@@ -67,6 +66,7 @@ class Report(msgspec.Struct, frozen=True):
     expected_period_s: float
     late: int  # periods over 1.5 times as long as they should be
     gaps: int  # steps without an action within episodes
+    nan: dict[str, int]  # by column, rows that are not finite where there should be one
     elements: tuple[Element, ...]
     labels: dict[str, tuple[str, ...]]  # by name, the values that occur, the first ten
     problems: tuple[str, ...]  # a sentence each
@@ -95,6 +95,7 @@ def inspect(dataset: Dataset) -> Report:
         expected_period_s=expected_s,
         late=int((period_s > LATE * expected_s).sum()),
         gaps=sum(int((~item.transitions).sum()) for item in items),
+        nan=_nan(dataset),
         elements=tuple(_elements(dataset)),
         labels=_labels(dataset),
         problems=(),
@@ -131,6 +132,9 @@ def _head_table(report: Report) -> Table:
         table.add_row(escape(f"return, {who}"), _text(summary))
     late = f"{report.late} over {LATE} times the {report.expected_period_s:g} expected"
     table.add_row("period (s)", f"{_text(report.period_s)}; {late}")
+    if report.nan:
+        counts = ", ".join(f"{n} in {column}" for column, n in report.nan.items())
+        table.add_row("rows with NaN", escape(counts))
     for name, values in report.labels.items():
         table.add_row(escape(f"label {name}"), escape(", ".join(values)))
     return table
@@ -209,7 +213,6 @@ def _array(
             bound_low=spec.low[i],
             bound_high=spec.high[i],
             outside=int(((known < low) | (known > high)).sum()),
-            nan=len(values) - len(known),
         )
 
 
@@ -217,6 +220,21 @@ def _acting(dataset: Dataset) -> npt.NDArray[np.bool_]:
     """Return which rows of all segments have an action."""
     masks = [np.append(item.transitions, False) for item in dataset.episodes]
     return np.concatenate(masks)
+
+
+def _nan(dataset: Dataset) -> dict[str, int]:
+    """Return how many rows of each column are not finite; last steps do not count."""
+    counts: dict[str, int] = {}
+    for item in dataset.episodes:
+        for file in item.segment.index.columns:
+            name = file.removesuffix(".npy")
+            if name.startswith("frames.") or name == "action":
+                continue
+            rows = item.segment.column(name)[item.entry.steps]
+            bad = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+            if bad.any():
+                counts[name] = counts.get(name, 0) + int(bad.sum())
+    return counts
 
 
 def _labels(dataset: Dataset) -> dict[str, tuple[str, ...]]:
@@ -252,8 +270,6 @@ def _element_problems(e: Element) -> Iterator[str]:
             f"{where}: {e.outside} values are outside {e.bound_low:g} .. "
             f"{e.bound_high:g} {e.unit}".rstrip()
         )
-    if e.nan:
-        yield f"{where}: {e.nan} values are not finite"
     if e.constant:
         yield f"{where} never changes: it is always {e.low:g}"
 
