@@ -12,6 +12,8 @@ frames of its cameras.
 
 from __future__ import annotations
 
+import math
+
 import mujoco
 
 from robostack.robot import Variant
@@ -68,6 +70,15 @@ def _loosen(spec: mujoco.MjSpec, name: str, backlash: float) -> None:
     play = motor.parent.add_joint(name=name + PLAY, axis=motor.axis, pos=motor.pos)
     play.type = mujoco.mjtJoint.mjJNT_HINGE
     play.limited = mujoco.mjtLimited.mjLIMITED_TRUE
-    play.range = (-backlash / 2, backlash / 2)
+    side = math.degrees(backlash / 2) if spec.compiler.degree else backlash / 2
+    play.range = (-side, side)
+    play.solref_limit = (2 * spec.option.timestep, 1.0)  # as hard as the step allows:
+    play.solimp_limit = (
+        0.99,
+        0.999,
+        0.001,
+        0.5,
+        2.0,
+    )  # the rotor weighs next to nothing
     play.armature = _ROTOR
     play.damping = (_PLAY_DAMPING, 0.0, 0.0)
