@@ -34,7 +34,7 @@ MAX_BYTES = 16 * 1024 * 1024  # sockets refuse longer frames before allocating
 State = Literal["disabled", "arming", "hold", "active", "safe", "fault", "estop"]
 
 
-class Tensor(msgspec.Struct, frozen=True, array_like=True):
+class Tensor(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An array as raw little-endian bytes; never pickled.
 
     Decoding copies the bytes out of the frame, where they may lie at an odd address:
@@ -59,7 +59,9 @@ class Tensor(msgspec.Struct, frozen=True, array_like=True):
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
 
 
-class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+class Message(
+    msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True, gc=False
+):
     """Base of all messages; the class name travels as the tag."""
 
 

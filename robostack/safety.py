@@ -87,63 +87,86 @@ class Limited(NamedTuple):
 
 
 class ActionLimiter:
-    """Clips actions to bounds and to the largest step from the action in effect."""
+    """Clips actions to bounds and to the largest step from the action in effect.
+
+    It is in the way of every command, and vectors are short: plain floats take a third
+    of numpy's time, and a comparison that holds also rules out NaN.
+    """
 
     def __init__(self, limits: Limits) -> None:
+        size = len(limits.names)
         self._names = limits.names
-        self._shape = (len(limits.names),)
-        self._bytes = 4 * len(limits.names)
-        self._low, self._high = float32(limits.low), float32(limits.high)
-        self._step, self._first = float32(limits.step), float32(limits.first)
-        self._slack = _TOLERANCE * (self._high - self._low)
-        self._floor, self._ceiling = self._low, self._high
+        self._shape = (size,)
+        self._low, self._high = _floats(limits.low), _floats(limits.high)
+        self._step, self._first = _floats(limits.step), _floats(limits.first)
+        self._reach, self._base = self._first, (0.0,) * size
 
     def start(self, measured: Array) -> None:
         """Expect the first action near `measured` (A,)."""
-        self._center(measured, self._first)
+        inside = np.clip(measured, float32(self._low), float32(self._high))
+        self._reach, self._base = self._first, tuple(inside.tolist())
 
     def settle(self, applied: Array) -> None:
         """Expect the next action within one step of `applied` (A,)."""
-        self._center(applied, self._step)
+        self._reach, self._base = self._step, tuple(applied.tolist())
 
     def unpack(self, tensor: Tensor) -> Array:
         """Return the action in `tensor` as a read-only view (A,).
 
         Raises:
-            CommandError: it is not a finite float32 vector of the robot's length.
+            CommandError: it is not a float32 vector of the robot's length.
         """
+        size = 4 * len(self._names)
         if (
             tensor.dtype != "<f4"
             or tensor.shape != self._shape
-            or len(tensor.data) != self._bytes
+            or len(tensor.data) != size
         ):
             raise CommandError(
                 "malformed",
                 f"expected an action of float32 {self._shape}, got {tensor.dtype} "
                 f"{tensor.shape} in {len(tensor.data)} bytes",
             )
-        action = np.frombuffer(tensor.data, np.float32)
-        finite = np.isfinite(action)
-        if 0 in finite.tobytes():  # a third of the time of finite.all()
-            bad = [n for n, ok in zip(self._names, finite, strict=True) if not ok]
-            raise CommandError("not_finite", f"not finite: {', '.join(bad)}")
-        return action
+        return np.frombuffer(tensor.data, np.float32)
 
     def __call__(self, action: Array) -> Limited:
-        """Return finite `action` (A,) within limits."""
-        limited = np.minimum(np.maximum(action, self._floor), self._ceiling)
-        if limited.tobytes() == action.tobytes():
-            return Limited(limited, (), outside=False)
-        moved = np.abs(limited - action) > self._slack
-        changed = tuple(n for n, m in zip(self._names, moved, strict=True) if m)
-        low, high = self._low - self._slack, self._high + self._slack
-        outside = bool(((action < low) | (action > high)).any())
-        return Limited(limited, changed, outside)
+        """Return `action` (A,) within limits.
 
-    def _center(self, base: Array, reach: Array) -> None:
-        base = np.minimum(np.maximum(base, self._low), self._high)
-        self._floor = np.maximum(self._low, base - reach)
-        self._ceiling = np.minimum(self._high, base + reach)
+        Raises:
+            CommandError: an element is not finite.
+        """
+        values = action.tolist()
+        columns = zip(
+            values, self._low, self._high, self._base, self._reach, strict=True
+        )
+        for x, low, high, base, reach in columns:
+            if not (low <= x <= high and -reach <= x - base <= reach):
+                return self._clip(values)
+        return Limited(action, (), outside=False)
+
+    def _clip(self, values: list[float]) -> Limited:
+        bad = [
+            n for n, x in zip(self._names, values, strict=True) if not math.isfinite(x)
+        ]
+        if bad:
+            raise CommandError("not_finite", f"not finite: {', '.join(bad)}")
+        low, high, base, reach = (
+            np.array(column)
+            for column in (self._low, self._high, self._base, self._reach)
+        )
+        action = np.array(values)
+        floor, ceiling = np.maximum(low, base - reach), np.minimum(high, base + reach)
+        limited = np.minimum(np.maximum(action, floor), ceiling)
+        slack = _TOLERANCE * (high - low)
+        moved = np.abs(limited - action) > slack
+        changed = tuple(n for n, m in zip(self._names, moved, strict=True) if m)
+        outside = bool(((action < low - slack) | (action > high + slack)).any())
+        return Limited(float32(limited), changed, outside)
+
+
+def _floats(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return `values` as the nearest float32s, which is what actions are."""
+    return tuple(float32(values).tolist())
 
 
 class RateLimit:
@@ -166,10 +189,12 @@ class Watchdog:
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
+        self.fed_s = -math.inf
         self.deadline = math.inf
 
     def feed(self, now: float) -> None:
         """Grant another `timeout_s` from `now` [s] on."""
+        self.fed_s = now
         self.deadline = now + self.timeout_s
 
     def disarm(self) -> None:

@@ -146,11 +146,18 @@ def _await(process: subprocess.Popen[bytes], endpoint: str) -> None:
                 f"expected a node at {endpoint}, but it ended with exit code "
                 f"{process.returncode}"
             )
-        with Client(endpoint, name="starter", timeout_s=0.5) as client:
-            with contextlib.suppress(LinkError):
-                client.hello()
-                return
+        if _answers(endpoint):
+            return
     raise ServeError(f"expected a node at {endpoint} within {_START_S:g} s, got none")
+
+
+def _answers(endpoint: str) -> bool:
+    with Client(endpoint, name="starter", timeout_s=0.5) as client:
+        try:
+            client.hello()
+        except LinkError:
+            return False
+        return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -9,6 +9,7 @@ was applied in it. Any thread may call; a lock keeps order and socket whole.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from typing import NamedTuple, Protocol
 
@@ -24,6 +25,8 @@ from robostack.messages import (
     Step,
     Tensor,
 )
+
+_LOOK_S = 0.05
 
 
 class Publisher(Protocol):
@@ -73,6 +76,8 @@ class Journal:
         self._lock = threading.Lock()
         self._generation = 0
         self._open = False
+        self._heard = False  # somebody listened when we last looked
+        self._look_s = 0.0  # computer's clock, when to look again
         self._sensed: Sensed | None = None
         self.counts = Counts()
         self.total: Counter[str] = Counter()  # refused since the node began, by cause
@@ -83,6 +88,7 @@ class Journal:
             self._generation, self._open = opened.generation, True
             self._sensed, self.counts = None, Counts()
             self._publisher.send(opened)
+            self._look_s = 0.0
 
     def sensed(self, sensed: Sensed, action: Action | None) -> None:
         """Finish the last period, in which `action` was in effect; begin the next."""
@@ -90,8 +96,9 @@ class Journal:
             if not self._open:
                 return
             if self._sensed is not None:
-                self._publisher.send(self._step(self._sensed, action))
                 self.counts.steps += 1
+                if self._is_heard():
+                    self._publisher.send(self._step(self._sensed, action))
             self._sensed = sensed
 
     def close(self, *, terminated: bool, reason: str) -> Counts:
@@ -130,6 +137,14 @@ class Journal:
         """Return whether anybody listens."""
         with self._lock:
             return self._publisher.watched()
+
+    def _is_heard(self) -> bool:
+        """Return whether anybody listened a moment ago; to look each time is dear."""
+        now_s = time.monotonic()
+        if now_s >= self._look_s:
+            self._look_s = now_s + _LOOK_S
+            self._heard = self._publisher.watched()
+        return self._heard
 
     def _step(self, sensed: Sensed, action: Action | None) -> Step:
         now = action or Action(None, None, (), 0.0, intervention=False)  # type: ignore[arg-type]

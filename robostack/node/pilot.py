@@ -58,8 +58,8 @@ class Pilot:
         self._truth: dict[str, Array] = {}
         self._sensed: Sensed | None = None
         self._applied: Array | None = None
-        home = Tensor.pack(self._home)
-        self._in_effect = Action(None, home, (), 0.0, intervention=False)
+        self._answer: Action | None = None  # to the newest reading
+        self._in_effect = Tensor.pack(self._home)
 
     @property
     def period_s(self) -> float:
@@ -90,18 +90,17 @@ class Pilot:
             now,
             self._sensed.arrays,
             self._sensed.truth,
-            self._in_effect.applied,
-            bool(self._in_effect.clamped),
+            self._in_effect,
+            self._answer is not None and bool(self._answer.clamped),
         )
 
     def file(self) -> None:
         """Publish the period that is over, and prepare for the one that began."""
         if self._sensed is None:
             return
-        self._journal.sensed(self._sensed, self._in_effect)
-        self._in_effect = Action(
-            None, self._in_effect.applied, (), 0.0, intervention=False
-        )
+        action = self._answer or Action(None, self._in_effect, (), 0.0, False)
+        self._journal.sensed(self._sensed, action)
+        self._answer = None
         if self._seq == 0:
             tracks = self._robot.spec.tracks
             measured = self._arrays[tracks] if tracks else self._home
@@ -109,12 +108,8 @@ class Pilot:
             self._cameras.start(self._sensed.stamp_s)
         elif self._applied is not None:
             self._limiter.settle(self._applied)
-        seq, generation = self._seq, self._machine.generation
-        stamp_s = self._sensed.stamp_s
         if self._robot.spec.cameras:
-            self._supervisor.drive(
-                lambda: self._cameras.publish(generation, seq, stamp_s)
-            )
+            self._supervisor.drive(self._shoot)
 
     def admit(self, command: Command) -> bool:
         """Apply `command` if it is good; else drop, count and perhaps FAULT."""
@@ -124,20 +119,22 @@ class Pilot:
             self._journal.refuse(cause, "")
             return False
         try:
-            action = self._limiter.unpack(command.action)
+            limited = self._limiter(self._limiter.unpack(command.action))
         except CommandError as error:
             self._journal.refuse(error.cause, str(error))
             self._supervisor.leave("fault", f"bad command: {error}")
             return False
-        limited = self._limiter(action)
-        applied = self._supervisor.apply(limited.action, command.generation, now)
+        action = limited.action
+        applied = self._supervisor.apply(action, command.generation, now)
         if applied is None:
             self._journal.refuse("generation", "the node left ACTIVE meanwhile")
             return False
+        same = applied is action and not limited.changed
+        self._in_effect = command.action if same else Tensor.pack(applied)
         self._answered, self._applied = command.seq, applied
-        self._in_effect = Action(
+        self._answer = Action(
             command.action,
-            Tensor.pack(applied),
+            self._in_effect,
             limited.changed,
             now - self._stamp(command.seq),
             command.intervention,
@@ -158,6 +155,10 @@ class Pilot:
         self._arrays = self._sensors.read()
         if self._world is not None:
             self._truth = self._world.truth()
+
+    def _shoot(self) -> None:
+        generation, stamp_s = self._machine.generation, self._stamps[-1]
+        self._cameras.publish(generation, self._seq, stamp_s)
 
     def _objection(self, command: Command, now: float) -> str:
         """Return why `command` must not move the robot, or an empty string."""

