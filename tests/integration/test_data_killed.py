@@ -178,9 +178,9 @@ def test_a_killed_recorder_loses_no_finished_episode_and_a_moment_of_the_open(
         node.episode()
         recorder.wait_saved(10.0)
         node.begin()
-        for seq in range(1000):
+        for seq in range(60):  # far less than fills a chunk
             node.step(seq)
-            time.sleep(0.001)
+            time.sleep(0.02)
         recorder._process.kill()
         with pytest.raises(RecorderDiedError, match="exited with status -9"):
             recorder.wait_saved(10.0)
@@ -189,7 +189,7 @@ def test_a_killed_recorder_loses_no_finished_episode_and_a_moment_of_the_open(
     whole, rescued = (recording.load(p).episode for p in sorted(folder.glob("*.mcap")))
     assert whole.length == 50
     assert whole.end.value == "terminated"
-    assert rescued.length > 200
+    assert rescued.length > 20
     assert rescued.labels["incomplete"] == "the recorder died"
 
 

@@ -142,6 +142,40 @@ def test_repair_leaves_a_living_writer_alone(dataset):
         assert folder.exists()
 
 
+class Death(BaseException):
+    """What nothing catches."""
+
+
+def test_a_writer_that_dies_at_any_call_leaves_all_or_nothing(dataset, monkeypatch):
+    monkeypatch.setattr(atomic, "remove", lambda _: None)  # the dead do not clean up
+    outcomes = []
+    for fatal in range(40):
+        calls = iter(range(fatal + 1))
+
+        def dying(function, calls=calls):
+            def call(*arguments):
+                if next(calls, None) is None:
+                    raise Death
+                return function(*arguments)
+
+            return call
+
+        before = len(open_dataset(dataset.path))
+        with monkeypatch.context() as patch:
+            for name in ("fsync", "rename", "replace", "open"):
+                patch.setattr(os, name, dying(getattr(os, name)))
+            try:
+                dataset.append([make_episode(seed=fatal)], {})
+            except Death:
+                outcomes.append(len(open_dataset(dataset.path)) - before)
+            else:
+                break
+        assert open_dataset(dataset.path).verify() == []
+    assert len(outcomes) > 10
+    assert outcomes == sorted(outcomes)
+    assert set(outcomes) == {0, 1}
+
+
 def test_a_full_disk_leaves_the_dataset_whole(dataset, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
