@@ -69,12 +69,18 @@ def sniff(path: Path) -> str:
     """Return the name of the format that `path` is in."""
     if not path.exists():
         raise FormatError(f"expected a file or folder to import, found no {path}")
+    missing = ""
     for name in NAMES:
-        if load(name).sniff(path):
+        try:
+            module = load(name)
+        except FormatError as error:  # that format's package is not installed
+            missing = f"; {error}"
+            continue
+        if module.sniff(path):
             return name
     raise FormatError(
         f"expected one of the formats {', '.join(NAMES)}, cannot tell which {path} is: "
-        f"name it with --format"
+        f"name it with --format{missing}"
     )
 
 
