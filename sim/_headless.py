@@ -1,8 +1,9 @@
-"""Chooses how MuJoCo draws where there is no display.
+"""Chooses how MuJoCo draws off screen.
 
 MuJoCo reads MUJOCO_GL once, when it is imported, and with the wrong value the import
-itself fails. So it is set before that: to EGL on a Linux computer without a display, or
-to nothing where the EGL libraries are missing, so that physics works all the same.
+itself fails. So it is set before that: to EGL on Linux, which draws off screen from any
+thread, display or not; where its libraries are missing and there is no display, to
+nothing, so that physics works all the same.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ def choose_gl(
     platform: str = sys.platform,
     loads: Callable[[str], bool] | None = None,
 ) -> None:
-    """Set MUJOCO_GL in `environment` where nobody did and there is no display."""
+    """Set MUJOCO_GL in `environment` where nobody did."""
     if not platform.startswith("linux") or environment.get("MUJOCO_GL"):
         return
-    if environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"):
-        return
-    has_egl = all(map(loads or _loads, LIBRARIES))
-    environment["MUJOCO_GL"] = "egl" if has_egl else "disable"
+    if all(map(loads or _loads, LIBRARIES)):
+        environment["MUJOCO_GL"] = "egl"
+    elif not (environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")):
+        environment["MUJOCO_GL"] = "disable"
 
 
 def _loads(library: str) -> bool:

@@ -155,7 +155,10 @@ def _episodes(
             note(f"{file.name}: a stretch shorter than a control period is left out")
             continue
         _note_bounds(file, episode, spec, note)
-        yield episode._replace(labels=_labels(file, part, run))
+        labels = _labels(file, part, run)
+        if passive:
+            labels["passive torque"] = f"at most {asked:.2f} N m asked of other motors"
+        yield episode._replace(labels=labels)
 
 
 def _load(file: Path, spec: RobotSpec, note: Note) -> Run:

@@ -39,7 +39,7 @@ INERTIA = 0.1  # [kg m^2] of the wheel, which turns about its centre of mass
 NOMINAL = Variant()
 
 
-def world(variant=NOMINAL, damping=0.0, friction=0.0, spec=SPEC):
+def world(variant=NOMINAL, damping=0.0, friction=0.0, rotor=0.0, spec=SPEC):
     xml = f"""
     <mujoco>
       <option timestep="0.002" gravity="0 0 0" integrator="implicitfast"/>
@@ -48,7 +48,7 @@ def world(variant=NOMINAL, damping=0.0, friction=0.0, spec=SPEC):
         <camera name="front" pos="0 -1 0" xyaxes="1 0 0 0 0 1"/>
         <body>
           <joint name="wheel" axis="0 -1 0" damping="{damping}"
-                 frictionloss="{friction}"/>
+                 frictionloss="{friction}" armature="{rotor}"/>
           <inertial pos="0 0 0" mass="1" diaginertia="{INERTIA} {INERTIA} {INERTIA}"/>
           <geom type="box" size="0.3 0.1 0.05"/>
         </body>
@@ -84,6 +84,13 @@ def test_a_torque_gives_its_acceleration():
 )
 def test_each_axis_of_a_variant_scales_what_it_says(variant, speed):
     assert speed_after(world(variant), 2.0) == pytest.approx(speed)
+
+
+def test_mass_scales_the_rotor_too():
+    assert speed_after(world(rotor=INERTIA), 2.0) == pytest.approx(10.0)
+    assert speed_after(world(Variant(mass=2.0), rotor=INERTIA), 2.0) == pytest.approx(
+        5.0
+    )
 
 
 def test_friction_is_subtracted_and_scaled():
@@ -213,13 +220,12 @@ def test_a_computer_that_cannot_draw_says_which_packages_it_lacks(monkeypatch):
         ({}, "linux", False, "disable"),
         ({"MUJOCO_GL": ""}, "linux", True, "egl"),
         ({"MUJOCO_GL": "osmesa"}, "linux", True, "osmesa"),
-        ({"DISPLAY": ":0"}, "linux", True, None),
-        ({"WAYLAND_DISPLAY": "wayland-0"}, "linux", True, None),
+        ({"DISPLAY": ":0"}, "linux", True, "egl"),
+        ({"DISPLAY": ":0"}, "linux", False, None),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, "linux", False, None),
         ({}, "darwin", True, None),
     ],
 )
-def test_egl_is_chosen_where_there_is_no_display(
-    environment, platform, has_egl, choice
-):
+def test_egl_is_chosen_where_it_is_there(environment, platform, has_egl, choice):
     choose_gl(environment, platform, lambda _: has_egl)
     assert environment.get("MUJOCO_GL") == choice
