@@ -37,6 +37,7 @@ JOINTS = (
 LOW = (-1.91986, -1.74533, -1.69, -1.65806, -2.74385, -0.17453)
 HIGH = (1.91986, 1.74533, 1.69, 1.65806, 2.84121, 1.74533)
 HOME = (0.0, -0.9, 0.75, 1.35, 0.0, -0.15)  # gripper closed, over the table's near edge
+HOME_NOISE = (0.1, 0.1, 0.1, 0.1, 0.1, 0.02)  # [rad] half-width at reset()
 PERIOD_S = 0.05
 MAX_SPEED = 2.0  # [rad/s] of a target; the servo's own limit is about 5 unloaded
 TABLE_Z = -0.0024  # the table top, below the origin of the base [m]
@@ -67,9 +68,6 @@ SPEC = RobotSpec(
     tracks="joint_position",
     observation={
         "joint_position": ArraySpec(JOINTS, ("rad",) * 6, LOW, HIGH),
-        "joint_velocity": ArraySpec.uniform(
-            tuple(f"{joint}_velocity" for joint in JOINTS), "rad/s", -10.0, 10.0
-        ),
         "tip_position": ArraySpec.uniform(("tip_x", "tip_y", "tip_z"), "m", -0.6, 0.6),
         "cube_position": ArraySpec.uniform(
             ("cube_x", "cube_y", "cube_z"), "m", -0.6, 0.6

@@ -12,8 +12,6 @@ from . import scene, table
 from .kinematics import Arm
 from .table import Start
 
-HOME_NOISE = 0.02  # [rad] half-width, around home
-
 
 class TableWorld(ModelWorld):
     """The SO-101 at its table."""
@@ -30,7 +28,7 @@ class TableWorld(ModelWorld):
         self._table_geom = model.geom("table").id
 
     def _place(self, random: np.random.Generator) -> None:
-        noise = random.uniform(-HOME_NOISE, HOME_NOISE, 6)
+        noise = random.uniform(-1.0, 1.0, 6) * table.HOME_NOISE
         self.data.qpos[self._qpos] = np.clip(table.HOME + noise, table.LOW, table.HIGH)
         x, y = random.uniform(self._start.low, self._start.high)
         half_turn = random.uniform(-np.pi, np.pi) / 2
@@ -47,7 +45,6 @@ class TableWorld(ModelWorld):
         joints = self.data.qpos[self._qpos]
         return {
             "joint_position": joints,
-            "joint_velocity": self.data.qvel[self._qvel],
             "tip_position": self._arm.tip(joints),
             "cube_position": self._cube_pose()[:3],
         }
@@ -60,6 +57,7 @@ class TableWorld(ModelWorld):
             "cube_position": pose[:3],
             "cube_quaternion": pose[3:],
             "cube_velocity": velocity,
+            "joint_velocity": self.data.qvel[self._qvel],
             "tip_position": self.data.site_xpos[self._tip],
             "contact": np.array([self._touched()]),
             "success_left": np.array([slow and table.inside("left", pose[:3])]),
