@@ -10,7 +10,7 @@ from typing import NamedTuple
 import robostack
 from robostack import plugins
 from robostack.data import formats
-from robostack.data.dataset import Dataset, create
+from robostack.data.dataset import Dataset, create, open_dataset
 from robostack.data.formats import FormatError, Note, ignore
 from robostack.data.label import task_of
 from robostack.spec import RobotSpec
@@ -43,6 +43,7 @@ def ingest(
 ) -> Imported:
     """Import `source` into the dataset at `path`, made if it is not there.
 
+    A dataset that is there, and no robot named: the episodes are of the dataset's.
     `note` hears what was noticed, corrected or dropped, a sentence each. Nothing is
     written unless all of it can be.
     """
@@ -52,7 +53,8 @@ def ingest(
             f"expected a file or folder to import, found no {source.path}"
         )
     formats.check_options(name, source.options)  # before anything long begins
-    spec = spec_of(source, name, note)
+    there = (path / "dataset.json").exists() and not source.robot
+    spec = open_dataset(path).spec if there else spec_of(source, name, note)
     task = task_of(source.robot, source.task) if source.task else None
     episodes = formats.read(name, source.path, spec, source.options, note, task)
     dataset = create(path, spec)

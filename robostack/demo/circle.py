@@ -29,10 +29,10 @@ from rich.progress import (
 from robostack import plugins
 from robostack.bundle import Bundle
 from robostack.data import dataset as datasets
-from robostack.data import formats
 from robostack.data.collect import collect
 from robostack.data.dataset import Dataset
 from robostack.data.episode import columns
+from robostack.data.ingest import Source, ingest
 from robostack.demo import page
 from robostack.demo.page import Results, Score
 from robostack.export import export_run
@@ -196,12 +196,7 @@ def _drive(
 
 def _read_back(folder: Path) -> Dataset:
     """Make a dataset of the recordings, as `robostack data import` does."""
-    logs = datasets.open_dataset(folder / "logs")
-    source = folder / "recordings"
-    episodes = formats.read("recording", source, logs.spec, {})
-    recorded = datasets.create(folder / "recorded", logs.spec)
-    recorded.append(episodes, {"format": "recording", "source": str(source)})
-    return recorded
+    return ingest(Source(folder / "recordings"), folder / "recorded").dataset
 
 
 def _words(result: Score) -> str:

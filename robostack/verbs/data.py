@@ -11,11 +11,10 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
-from robostack import plugins
 from robostack.data import dataset as datasets
 from robostack.data import formats
-from robostack.data.label import label, task_of
-from robostack.spec import RobotSpec
+from robostack.data.ingest import Source, ingest
+from robostack.data.label import label
 
 from .learn import progress_bar
 from .verb import Verb, VerbError, console, print_json
@@ -64,20 +63,15 @@ class Repair(msgspec.Struct, frozen=True):
 
 def import_(flags: Import) -> int:
     """Import a file or a folder."""
-    name = flags.format or formats.sniff(flags.source)
     options = dict(_option(text) for text in flags.option)
-    spec = _spec(flags, name, options)
-    with console.status(f"reading {flags.source} as {name}"):
-        task = task_of(flags.robot, flags.task) if flags.task else None
-        episodes = formats.read(name, flags.source, spec, options, _note, task)
-    if not episodes:
-        raise VerbError(f"expected episodes in {flags.source}, found none")
-    dataset = datasets.create(flags.dataset, spec)
-    provenance = {"format": name, "source": str(flags.source), **options}
-    dataset.append(episodes, provenance)
-    steps = sum(len(episode.action) for episode in episodes)
+    source = Source(flags.source, flags.format, flags.robot, flags.task, options)
+    with console.status(f"reading {flags.source}"):
+        result = ingest(source, flags.dataset, note=_note)
+    steps = sum(item.length for item in result.dataset.episodes)
     console.print(
-        f"{flags.dataset}: {len(episodes)} episodes, {steps} steps, robot {spec.name}"
+        f"{flags.dataset}: {result.episodes} episodes"
+        f"{' that were there already' if result.already else ''}, now "
+        f"{len(result.dataset)} with {steps} steps, robot {result.dataset.spec.name}"
     )
     return 0
 
@@ -101,8 +95,9 @@ def inspect_(flags: Inspect) -> int:
     from robostack.data import inspect as inspection
 
     dataset = datasets.open_dataset(flags.dataset)
-    if flags.verify:
-        dataset.verify()
+    broken = dataset.verify() if flags.verify else []
+    for sentence in broken:
+        console.print(f"[red]broken:[/red] {sentence}", highlight=False)
     report = inspection.inspect(dataset)
     if flags.json:
         print_json(report)
@@ -111,7 +106,7 @@ def inspect_(flags: Inspect) -> int:
     if flags.plot:
         inspection.plot(dataset, flags.plot)
         console.print(f"wrote {flags.plot}")
-    return 0
+    return 1 if broken else 0
 
 
 def label_(flags: Label) -> int:
@@ -145,26 +140,6 @@ def repair_(flags: Repair) -> int:
     done = repair(flags.folder, note=_note)
     console.print(f"{flags.folder}: {done} repairs" if done else "nothing to repair")
     return 0
-
-
-def _spec(flags: Import, name: str, options: dict[str, str]) -> RobotSpec:
-    if flags.robot:
-        address = plugins.parse(flags.robot)
-        module = plugins.load(address.kind, address.name)
-        spec: RobotSpec = module.spec(address.argument)
-        return spec
-    if (flags.dataset / "dataset.json").exists():
-        return datasets.open_dataset(flags.dataset).spec
-    guess = getattr(formats.load(name), "guess", None)
-    if guess is None:
-        raise VerbError(
-            f"files of format {name} do not say what robot they are of: add --robot "
-            f"sim:WORLD or hardware:ROBOT"
-        )
-    found: RobotSpec = guess(
-        flags.source, note=_note, **formats.keywords(guess, options)
-    )
-    return found
 
 
 def _option(text: str) -> tuple[str, str]:
