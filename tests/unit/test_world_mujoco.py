@@ -229,3 +229,21 @@ def test_a_computer_that_cannot_draw_says_which_packages_it_lacks(monkeypatch):
 def test_egl_is_chosen_where_it_is_there(environment, platform, has_egl, choice):
     choose_gl(environment, platform, lambda _: has_egl)
     assert environment.get("MUJOCO_GL") == choice
+
+
+def test_a_weaker_servo_has_the_same_target():
+    xml = """
+    <mujoco>
+      <worldbody><body>
+        <joint name="wheel" axis="0 -1 0" damping="0.5"/>
+        <inertial pos="0 0 0" mass="1" diaginertia="0.1 0.1 0.1"/>
+      </body></worldbody>
+      <actuator><position joint="wheel" kp="8" forcerange="-2 2"/></actuator>
+    </mujoco>"""
+    model = compile_variant(mujoco.MjSpec.from_string(xml), Variant(gear=0.5))
+    data = mujoco.MjData(model)
+    data.ctrl[0] = 1.0
+    mujoco.mj_step(model, data)
+    assert data.actuator_force[0] == pytest.approx(1.0)  # half of the limit of 2
+    mujoco.mj_step(model, data, nstep=5000)
+    assert data.qpos[0] == pytest.approx(1.0, abs=1e-3)
