@@ -178,6 +178,15 @@ def adam(nets: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(groups, lr=learning_rate, fused=True)
 
 
+def minimize(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Take a step down the gradient of `loss`; what it does not read stays."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = torch.autograd.grad(loss, params, allow_unused=True)
+    for param, gradient in zip(params, gradients, strict=True):
+        param.grad = gradient
+    optimizer.step()
+
+
 def cosine(initial: float, step: int, steps: int) -> float:
     """Return the learning rate at `step`, from `initial` to 0 at `steps` and after."""
     return initial * 0.5 * (1.0 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))

@@ -21,7 +21,7 @@ from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
 from ._codec import ActionFrame, Codec
-from ._learner import Mean, Rim, TorchLearner, adam, cosine, make_policy
+from ._learner import Mean, Rim, TorchLearner, adam, cosine, make_policy, minimize
 
 NEEDS_REWARD = False
 
@@ -95,18 +95,16 @@ class Learner(TorchLearner):
         loss = error
         if self._config.head == "gaussian":
             loss = likelihood_loss(self.policy.density(mean, inputs.action))
-        self._step(loss)
+        self._adam.param_groups[0]["lr"] = self._rate()
+        minimize(loss, self._adam)
+        self._updates += 1
         return {
             "loss/policy": Mean(loss),
             "error": Mean(error),
             "actions_at_rim": Rim(inputs.action),
         }
 
-    def _step(self, loss: Tensor) -> None:
-        if self._config.schedule == "cosine":
-            rate = cosine(self._config.learning_rate, self._updates, self._steps)
-            self._adam.param_groups[0]["lr"] = rate
-        self._adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._adam.step()
-        self._updates += 1
+    def _rate(self) -> float:
+        if self._config.schedule == "constant":
+            return self._config.learning_rate
+        return cosine(self._config.learning_rate, self._updates, self._steps)

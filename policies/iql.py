@@ -34,7 +34,6 @@ from robostack.spec import RobotSpec
 
 from ._codec import ActionFrame, Codec
 from ._learner import (
-    Inputs,
     Mean,
     Rim,
     TorchLearner,
@@ -42,6 +41,7 @@ from ._learner import (
     check_reward,
     cosine,
     make_policy,
+    minimize,
 )
 from ._nets import Mlp, polyak_update
 
@@ -139,7 +139,9 @@ class Learner(TorchLearner):
         pair = torch.cat((inputs.observation, inputs.action), dim=-1)
         with torch.no_grad():
             q = self.target(pair).squeeze(-1).amin(0)  # (B,)
-        v_loss = self._update_value(inputs, q)
+        v = self.value(inputs.observation).squeeze(-1)
+        v_loss = value_loss(q, v, config.expectile)
+        minimize(v_loss, self._value_adam)
         with torch.no_grad():
             v, next_v = self.value(inputs.observations).squeeze(-1).chunk(2)  # (B,)
             td_target = inputs.reward + inputs.discount * next_v
@@ -147,7 +149,8 @@ class Learner(TorchLearner):
         log_prob = self.policy.log_prob(inputs.observation, inputs.action)
         pi_loss = policy_loss(log_prob, weight)
         q_loss = critic_loss(self.critic(pair).squeeze(-1), td_target)
-        self._update_policy_and_critic(pi_loss + q_loss)
+        self._adam.param_groups[0]["lr"] = self._actor_rate()
+        minimize(pi_loss + q_loss, self._adam)
         polyak_update(self.target, self.critic, config.target_rate)
         self._updates += 1
         return {
@@ -160,18 +163,7 @@ class Learner(TorchLearner):
             "actions_at_rim": Rim(inputs.action),
         }
 
-    def _update_value(self, inputs: Inputs, q: Tensor) -> Tensor:
-        v = self.value(inputs.observation).squeeze(-1)
-        loss = value_loss(q, v, self._config.expectile)
-        self._value_adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._value_adam.step()
-        return loss
-
-    def _update_policy_and_critic(self, loss: Tensor) -> None:
-        if self._config.actor_schedule == "cosine":
-            rate = cosine(self._config.learning_rate, self._updates, self._steps)
-            self._adam.param_groups[0]["lr"] = rate
-        self._adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._adam.step()
+    def _actor_rate(self) -> float:
+        if self._config.actor_schedule == "constant":
+            return self._config.learning_rate
+        return cosine(self._config.learning_rate, self._updates, self._steps)
