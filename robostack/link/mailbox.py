@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+import weakref
 
 import msgspec
 import zmq
@@ -25,11 +26,10 @@ class Mailbox:
         self.stale = False  # an answer may still come that nobody waits for
         self.closed = False
         self._address = address
-        self._keys = keys
+        self._wire = _Wire(address, keys)
+        self._socket = self._wire.open()
         self._timeout_s = -1.0  # of the socket, as it is set
-        self._identity = secrets.token_bytes(16)
-        self._context: sockets.Context = zmq.Context()
-        self._open()
+        weakref.finalize(self, self._wire.close, 0)  # for owners who forget to close
 
     def send(self, message: Message) -> None:
         """Send without waiting.
@@ -65,15 +65,17 @@ class Mailbox:
 
     def silence(self) -> LinkError:
         """Return why no answer came."""
-        return LinkError(self._monitor.explain(self._address))
+        return LinkError(self._wire.monitor.explain(self._address))
 
     def renew(self) -> None:
         """Leave behind whatever was under way, if something was."""
         if self.closed:
             raise self._unusable()
         if self.stale:
-            self._shut(linger_ms=0)
-            self._open()
+            self._wire.shut(0)
+            self._socket = self._wire.open()
+            self._timeout_s = -1.0
+            self.stale = False
 
     def close(self, farewell: Message | None) -> None:
         """Disconnect, with a last message. Idempotent."""
@@ -81,21 +83,8 @@ class Mailbox:
             return
         if farewell is not None and not self.stale:
             self.send(farewell)
-        self._shut(_FAREWELL_MS if farewell is not None else 0)
         self.closed = True
-        self._context.term()
-
-    def _open(self) -> None:
-        self._socket = sockets.make(self._context, zmq.DEALER)
-        self._socket.setsockopt(zmq.ROUTING_ID, self._identity)
-        self._monitor = Monitor(self._socket)
-        self._timeout_s = -1.0
-        self.stale = False
-        sockets.connect(self._socket, self._address, self._keys)
-
-    def _shut(self, linger_ms: int) -> None:
-        self._monitor.close()
-        self._socket.close(linger=linger_ms)
+        self._wire.close(_FAREWELL_MS if farewell is not None else 0)
 
     def _receive(self, flags: int) -> Control | None:
         try:
@@ -119,3 +108,35 @@ class Mailbox:
             "expected a new hello: an earlier call failed, and its answer may still "
             "be under way"
         )
+
+
+class _Wire:
+    """What ZMQ holds for a mailbox; knows nothing of it, and so can outlive it.
+
+    A context that is collected with an open socket waits for it, for ever.
+    """
+
+    def __init__(self, address: str, keys: ClientKeys | None) -> None:
+        self._address = address
+        self._keys = keys
+        self._identity = secrets.token_bytes(16)  # the same after `shut` and `open`
+        self._context: sockets.Context = zmq.Context()
+
+    def open(self) -> sockets.Socket:
+        """Connect."""
+        self._socket = sockets.make(self._context, zmq.DEALER)
+        self._socket.setsockopt(zmq.ROUTING_ID, self._identity)
+        self.monitor = Monitor(self._socket)
+        sockets.connect(self._socket, self._address, self._keys)
+        return self._socket
+
+    def shut(self, linger_ms: int) -> None:
+        """Disconnect, `linger_ms` after the last message at the latest."""
+        if not self._socket.closed:
+            self.monitor.close()
+            self._socket.close(linger=linger_ms)
+
+    def close(self, linger_ms: int) -> None:
+        """Disconnect for good. Idempotent."""
+        self.shut(linger_ms)
+        self._context.term()
