@@ -101,6 +101,8 @@ class ModelWorld:
         self.model = model
         self.data = mujoco.MjData(model)
         self._lock = threading.RLock()
+        self._sight = threading.Lock()  # one look at a time
+        self._seen = mujoco.MjData(model)
         self._ticks = 0  # ticks since the world was made
         self._tick_s = tick_s or float(model.opt.timestep)
         self._period = _multiple(spec.control_period_s, self._tick_s)  # [ticks]
@@ -136,9 +138,15 @@ class ModelWorld:
             return {name: array.copy() for name, array in self._reading.items()}
 
     def frames(self) -> dict[str, Image]:
-        """Return the newest frame of each camera."""
-        with self._lock:
-            return self.cameras.frames(self.data, self.now())
+        """Return the newest frame of each camera.
+
+        What is drawn is a copy, so that nobody waits for the drawing but the caller.
+        """
+        with self._sight:
+            with self._lock:
+                mujoco.mj_copyData(self._seen, self.model, self.data)
+                now_s = self.now()
+            return self.cameras.frames(self._seen, now_s)
 
     def apply(self, action: Array) -> Array:
         """Send `action`, limited to its bounds; return what was sent.
