@@ -88,13 +88,14 @@ def test_arm_reaches_its_target_within_two_periods(world):
     np.testing.assert_allclose(world.read()["joint_position"], target, atol=0.02)
 
 
-def test_stop_holds_the_arm_where_it_is(world):
+def test_stop_holds_the_arm_where_it_is_and_not_where_it_was_going(world):
     world.reset()
-    world.apply(np.float32(table.HOME) + np.float32([0.5, 0, 0, 0, 0, 0]))
-    advance(world, 2)
+    world.apply(np.float32(table.HOME) + np.float32([1.5, 0, 0, 0, 0, 0]))
+    advance(world, 1)
     world.stop()
     advance(world, 4)
     held = world.read()["joint_position"]
+    assert held[0] < 1.0
     advance(world, 20)
     np.testing.assert_allclose(world.read()["joint_position"], held, atol=0.02)
 
