@@ -1,34 +1,109 @@
-"""Publishing camera frames, each camera at its own period, if anybody watches."""
+"""Publishing camera frames, each camera at its own period, if anybody watches.
+
+In real time a thread of its own looks and publishes, and the control thread only tells
+it which period it is; one that cannot keep up skips periods, and counts them. In
+lockstep the frames are of the very step, and the world waits for them.
+"""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
 
 from robostack.messages import Frame, Tensor
 from robostack.node.journal import Journal
 from robostack.robot import Robot
 
 
+class _Moment(NamedTuple):
+    generation: int
+    seq: int
+    stamp_s: float
+
+
 class Cameras:
     """The cameras of one robot."""
 
-    def __init__(self, robot: Robot, journal: Journal) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        journal: Journal,
+        drive: Callable[[Callable[[], None]], bool],
+        *,
+        lockstep: bool,
+    ) -> None:
+        """Look on nobody's behalf yet.
+
+        Args:
+            robot: whose cameras.
+            journal: where frames go.
+            drive: runs a call into the driver; one that raises is a FAULT.
+            lockstep: whether the caller of `publish` waits for the frames.
+        """
+        self.skipped = 0  # moments that came while the one before was being drawn
         self._robot = robot
         self._journal = journal
+        self._drive = drive
+        self._lockstep = lockstep
         self._due_s = dict.fromkeys(robot.spec.cameras, 0.0)
+        self._moment: _Moment | None = None
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
 
     def start(self, now: float) -> None:
         """Make all cameras due at `now` [s]."""
         self._due_s = dict.fromkeys(self._due_s, now)
 
+    def warm(self) -> bool:
+        """Look once, before anything moves: the first look may take long."""
+        if not self._due_s or not self._journal.watched():
+            return True
+        return self._drive(lambda: _ignore(self._robot.frames()))
+
     def publish(self, generation: int, seq: int, now: float) -> None:
         """Publish the frames that are due at `now` [s]; take none if nobody watches."""
-        cameras = self._robot.spec.cameras
+        moment = _Moment(generation, seq, now)
+        if not self._due(now):
+            return
+        if self._lockstep:
+            self._drive(lambda: self._shoot(moment))
+            return
+        with self._changed:
+            self.skipped += self._moment is not None
+            self._moment = moment
+            self._changed.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._work, name="cameras", daemon=True
+            )
+            self._thread.start()
+
+    def _due(self, now: float) -> list[str]:
         slack_s = self._robot.spec.control_period_s / 2  # the nearest period will do
-        due = [name for name, at_s in self._due_s.items() if at_s <= now + slack_s]
+        return [name for name, at_s in self._due_s.items() if at_s <= now + slack_s]
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while self._moment is None:
+                    self._changed.wait()
+                moment = self._moment
+                self._moment = None
+            if not self._drive(lambda m=moment: self._shoot(m)):  # type: ignore[misc]
+                return
+
+    def _shoot(self, moment: _Moment) -> None:
+        due = self._due(moment.stamp_s)
         if not due or not self._journal.watched():
             return
         frames = self._robot.frames()
         for name in due:
-            period_s = cameras[name].period_s
-            self._due_s[name] = max(self._due_s[name] + period_s, now - period_s)
-            pixels = Tensor.pack(frames[name])
-            self._journal.publish(Frame(generation, seq, now, name, pixels))
+            period_s = self._robot.spec.cameras[name].period_s
+            oldest_s = moment.stamp_s - period_s
+            self._due_s[name] = max(self._due_s[name] + period_s, oldest_s)
+            self._journal.publish(Frame(*moment, name, Tensor.pack(frames[name])))
+
+
+def _ignore(_: object) -> None:
+    """Take what nobody needs."""

@@ -32,6 +32,8 @@ class Pilot:
         limits: Limits,
         supervisor: Supervisor,
         journal: Journal,
+        *,
+        lockstep: bool,
     ) -> None:
         self._robot = robot
         self._world: World | None = as_world(robot)
@@ -43,7 +45,7 @@ class Pilot:
         self._limiter = ActionLimiter(limits)
         self._outside = RateLimit(limits.outside_per_s)
         self._sensors = Sensors(robot)
-        self._cameras = Cameras(robot, journal)
+        self._cameras = Cameras(robot, journal, supervisor.drive, lockstep=lockstep)
         periods = math.ceil(limits.command_timeout_s / robot.spec.control_period_s) + 2
         self._stamps: deque[float] = deque(maxlen=periods)  # of the newest readings
         self._home = float32(robot.spec.home)
@@ -73,7 +75,7 @@ class Pilot:
             world, number = self._world, seed
             if not self._supervisor.drive(lambda: world.seed(number)):
                 return False
-        return self._supervisor.reset()
+        return self._supervisor.reset() and self._cameras.warm()
 
     def observe(self) -> Reading | None:
         """Read the sensors for the next period; None and FAULT if they are bad."""
@@ -109,7 +111,8 @@ class Pilot:
         elif self._applied is not None:
             self._limiter.settle(self._applied)
         if self._robot.spec.cameras:
-            self._supervisor.drive(self._shoot)
+            stamp_s = self._stamps[-1]
+            self._cameras.publish(self._machine.generation, self._seq, stamp_s)
 
     def admit(self, command: Command) -> bool:
         """Apply `command` if it is good; else drop, count and perhaps FAULT."""
@@ -155,10 +158,6 @@ class Pilot:
         self._arrays = self._sensors.read()
         if self._world is not None:
             self._truth = self._world.truth()
-
-    def _shoot(self) -> None:
-        generation, stamp_s = self._machine.generation, self._stamps[-1]
-        self._cameras.publish(generation, self._seq, stamp_s)
 
     def _objection(self, command: Command, now: float) -> str:
         """Return why `command` must not move the robot, or an empty string."""

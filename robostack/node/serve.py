@@ -134,7 +134,7 @@ def _assemble(
     limits = options.limits or derive(robot.spec)
     journal = Journal(end.watch, clock)
     supervisor = Supervisor(robot, clock, limits, journal)
-    pilot = Pilot(robot, clock, limits, supervisor, journal)
+    pilot = Pilot(robot, clock, limits, supervisor, journal, lockstep=options.lockstep)
     face = Face(address, robot.spec, limits, options.lockstep, options.lease_s)
     service = Service(face, end.control, pilot, supervisor, journal, clock)
     return Node(supervisor, pilot, service, journal)
