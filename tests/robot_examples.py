@@ -70,9 +70,13 @@ class BlindFake(LockstepFake):
 class BrokenFake(RecordingFake):
     """Its bus fails on the second action."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._actions = 0
+
     def apply(self, action):
-        if self.calls.count("apply") == 1:
-            self.calls.append("apply")
+        self._actions += 1
+        if self._actions == 2:
             raise OSError("no answer from servo 3")
         return super().apply(action)
 

@@ -1,7 +1,10 @@
 """ZMQ sockets with the options that every one of ours has, and no others.
 
-Bounded messages, no lingering, heartbeats that notice a dead peer, CURVE where keys are
-given, and a refusal to listen beyond this computer without them.
+Bounded messages, no lingering, TCP keep-alives that notice a dead peer, CURVE where
+keys are given, and a refusal to listen beyond this computer without them.
+
+No ZMQ heartbeats: one that goes unanswered while a receive queue is full aborts the
+process (libzmq issue 3937), which a spamming client could bring about.
 """
 
 from __future__ import annotations
@@ -20,8 +23,12 @@ from robostack.messages import MAX_BYTES
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
-_HEARTBEAT_MS = 1000
-_DEAD_MS = 3000
+_KEEPALIVE = {  # a peer that lost its power is gone after 5 s
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 2,
+    zmq.TCP_KEEPALIVE_INTVL: 1,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+}
 
 
 def make(context: Context, kind: int) -> Socket:
@@ -29,8 +36,8 @@ def make(context: Context, kind: int) -> Socket:
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _DEAD_MS)
+    for option, value in _KEEPALIVE.items():
+        socket.setsockopt(option, value)
     return socket
 
 

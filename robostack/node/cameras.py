@@ -15,6 +15,8 @@ from robostack.messages import Frame, Tensor
 from robostack.node.journal import Journal
 from robostack.robot import Robot
 
+_END_S = 2.0  # for a last look; a camera that hangs must not keep a dying node alive
+
 
 class _Moment(NamedTuple):
     generation: int
@@ -48,6 +50,7 @@ class Cameras:
         self._lockstep = lockstep
         self._due_s = dict.fromkeys(robot.spec.cameras, 0.0)
         self._moment: _Moment | None = None
+        self._over = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -79,6 +82,14 @@ class Cameras:
             )
             self._thread.start()
 
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(_END_S)
+
     def _due(self, now: float) -> list[str]:
         slack_s = self._robot.spec.control_period_s / 2  # the nearest period will do
         return [name for name, at_s in self._due_s.items() if at_s <= now + slack_s]
@@ -86,10 +97,11 @@ class Cameras:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while self._moment is None:
+                while self._moment is None and not self._over:
                     self._changed.wait()
-                moment = self._moment
-                self._moment = None
+                moment, self._moment = self._moment, None
+            if moment is None or self._over:
+                return
             if not self._drive(lambda m=moment: self._shoot(m)):  # type: ignore[misc]
                 return
 

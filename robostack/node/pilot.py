@@ -154,6 +154,10 @@ class Pilot:
         period_s = self.period_s
         return self._supervisor.drive(lambda: world.sleep_until(world.now() + period_s))
 
+    def close(self) -> None:
+        """End what runs beside the control thread."""
+        self._cameras.close()
+
     def _read(self) -> None:
         self._arrays = self._sensors.read()
         if self._world is not None:

@@ -79,6 +79,8 @@ def serve(
                     on_ready(node)
                 _run(node, end, clock, ending, options)
         finally:
+            node.supervisor.leave("disabled", "the node was shut down")
+            node.pilot.close()
             node.supervisor.close("the node was shut down")
             node.service.notify()
 
