@@ -24,8 +24,8 @@ class Demo(msgspec.Struct, frozen=True):
 
     directory: Path = Path("robostack-demo")  # everything goes here; new or empty
     task: Literal["push_left", "push_right"] = "push_left"
-    episodes: int = 200  # logs to collect
-    updates: int = 10_000  # gradient steps of IQL
+    episodes: int = 400  # logs to collect
+    updates: int = 8_000  # gradient steps of IQL
     trials: int = 50  # episodes that judge the policy, over ZMQ
     seed: int = 0
 

@@ -8,8 +8,10 @@ sim:so101_table/push_right     it starts from the middle to the left zone
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from robostack.robot import Task, Variant, World
-from robostack.spec import RobotSpec
+from robostack.spec import Array, RobotSpec
 
 from . import table
 
@@ -35,3 +37,12 @@ def make(argument: str = "", variant: Variant = Variant()) -> World:  # noqa: B0
     from .world import TableWorld
 
     return TableWorld(table.start(argument), variant)
+
+
+def operator(
+    task: str, seed: int, skill: float = 0.5
+) -> Callable[[dict[str, Array]], Array | None]:
+    """Return a scripted and imperfect operator for one episode; see teleop.py."""
+    from . import teleop
+
+    return teleop.operator(task, seed, skill)
