@@ -25,7 +25,7 @@ pre {{ background: var(--soft); padding: .8rem 1rem; overflow-x: auto;
        border-left: 3px solid var(--accent); }}
 img {{ max-width: 100%; background: #fff; border-radius: 4px; }}
 .strip {{ display: flex; gap: 4px; flex-wrap: wrap; }}
-.strip figure {{ margin: 0; }} .strip img {{ width: 8.4rem; display: block; }}
+.strip figure {{ margin: 0; }} .strip img {{ width: 7.1rem; display: block; }}
 figcaption {{ font-size: .75rem; opacity: .7; }}
 </style></head><body>
 {body}

@@ -107,7 +107,8 @@ def _scores(report: Report, before: Score, after: Score) -> None:
     report.picture(plots.compare(groups, "return"), "returns of logs and policy")
     report.text(
         "Success is judged by the world's referee on the true position of the cube, "
-        "which neither the operator nor the policy was shown."
+        "which is no part of what operator and policy observe: they see what a tag "
+        "tracker would say."
     )
 
 

@@ -42,7 +42,10 @@ class Mailbox:
         try:
             self._socket.send(encode(message), _NOW)
         except zmq.Again as error:
-            raise self.silence() from error
+            raise LinkError(
+                f"the node at {self._address} takes messages more slowly than they "
+                f"are sent, or is not there"
+            ) from error
 
     def receive(self, timeout_s: float) -> Control | None:
         """Return the next message, or None: after `timeout_s`, or before."""

@@ -7,10 +7,24 @@ from zmq.utils.monitor import recv_monitor_message
 
 from robostack.link.sockets import Socket
 
-_AUTH = zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_OTHER = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-_UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
-_EVENTS = _UP | _AUTH | _OTHER | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECTED
+_UNLIKE = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_EVENTS = (
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | _UNLIKE
+    | zmq.EVENT_DISCONNECTED
+)
+_SENTENCES = {
+    "": "nobody listens at {}: start `robostack serve` there",
+    "reached": "something listens at {} and does not speak ZMQ: is it a node?",
+    "up": "the node at {} is connected and did not answer",
+    "gone": "the node at {} went away",
+    "denied": "the node at {} does not know this client's keys: put its public key "
+    "into the clients/ folder of the node's keys, and restart the node",
+    "unlike": "the node at {} hung up: one side has CURVE keys and the other has not, "
+    "or the node's keys are not the ones that this client expects",
+}
 
 
 class Monitor:
@@ -19,29 +33,31 @@ class Monitor:
     def __init__(self, socket: Socket) -> None:
         self._owner = socket
         self._events = socket.get_monitor_socket(_EVENTS)
-        self._last = 0
+        self._verdict = ""
 
     def explain(self, endpoint: str) -> str:
         """Return a sentence for why nothing came from `endpoint`."""
         while self._events.poll(0):
-            self._last = int(recv_monitor_message(self._events)["event"]) or self._last
-        if self._last == 0:
-            return f"nobody listens at {endpoint}: start `robostack serve` there"
-        if self._last & (_AUTH | _OTHER):
-            return (
-                f"the node at {endpoint} refused the connection: it needs CURVE keys, "
-                f"and this client's public key in its clients/ folder"
-            )
-        if self._last == zmq.EVENT_DISCONNECTED:
-            return f"the node at {endpoint} went away"
-        if self._last == zmq.EVENT_CONNECTED:
-            return (
-                f"something listens at {endpoint} and does not speak our protocol, or "
-                f"has other keys than this client expects"
-            )
-        return f"the node at {endpoint} is connected and did not answer"
+            event = int(recv_monitor_message(self._events)["event"])
+            self._verdict = _follow(self._verdict, event)
+        return _SENTENCES[self._verdict].format(endpoint)
 
     def close(self) -> None:
         """Stop following."""
         self._owner.disable_monitor()
         self._events.close(linger=0)
+
+
+def _follow(verdict: str, event: int) -> str:
+    """Return what is known after `event`; ZMQ connects again and again by itself."""
+    if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        return "up"
+    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        return "denied"
+    if event & _UNLIKE:
+        return "unlike"
+    if event == zmq.EVENT_DISCONNECTED and verdict == "up":
+        return "gone"
+    if event == zmq.EVENT_CONNECTED and verdict == "":
+        return "reached"
+    return verdict
