@@ -11,6 +11,7 @@ export MUJOCO_GL ?= egl
 .PHONY: demo test slow check all clean
 
 demo: $(READY)  ## the whole circle on an embedded twin; ends in demo/report.html
+	@test ! -e demo || mv demo "demo.before.$$(date +%Y%m%dT%H%M%S)"
 	$(BIN)/robostack demo --directory demo
 
 test: $(READY)  ## the default test suite

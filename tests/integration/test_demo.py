@@ -39,7 +39,7 @@ def test_every_artefact_is_there_and_whole(folder):
 
 def test_the_report_stands_alone_and_has_its_pictures(folder):
     page = (folder / "report.html").read_text()
-    assert "http" not in re.sub(r"tcp://[^\s]+", "", page)
+    assert "://" not in page.replace("tcp://127.0.0.1", "")
     assert page.count("data:image/png") == 3
     assert page.count("data:image/jpeg") >= 8
     for words in ("Loop timing", "Learning curves", "robostack data import"):
