@@ -47,6 +47,21 @@ def node():
         yield node
 
 
+@pytest.fixture
+def stranger():
+    """Return how somebody without our code makes a socket."""
+    context, made = zmq.Context(), []
+
+    def make(kind, endpoint):
+        made.append(context.socket(kind))
+        made[-1].setsockopt(zmq.RCVTIMEO, 2000)
+        made[-1].connect(endpoint)
+        return made[-1]
+
+    yield make
+    context.destroy(linger=0)
+
+
 def works(endpoint, **more):
     with Client(endpoint, timeout_s=3.0, **more) as client:
         client.hello()
@@ -82,25 +97,22 @@ def garbage(path):
 
 
 @pytest.mark.parametrize("part", ["", ".watch", ".stop"])
-def test_garbage_on_any_socket_is_ignored(node, tmp_path, part):
+def test_garbage_on_any_socket_is_ignored(node, tmp_path, part, stranger):
     canary = tmp_path / "canary"
-    context = zmq.Context()
-    strangers = [context.socket(kind) for kind in (zmq.DEALER, zmq.REQ, zmq.SUB)]
-    for stranger in strangers:
-        stranger.connect(f"{node.endpoint}{part}")
+    for kind in (zmq.DEALER, zmq.REQ, zmq.SUB):
+        intruder = stranger(kind, f"{node.endpoint}{part}")
         for frame in garbage(canary):
             with contextlib.suppress(zmq.ZMQError):  # a SUB may not send, a REQ waits
-                stranger.send(frame, zmq.DONTWAIT)
+                intruder.send(frame, zmq.DONTWAIT)
             with contextlib.suppress(zmq.ZMQError):
-                stranger.send_multipart([frame, frame, b""], zmq.DONTWAIT)
-            if stranger.socket_type == zmq.REQ and stranger.poll(5):
-                stranger.recv()
+                intruder.send_multipart([frame, frame, b""], zmq.DONTWAIT)
+            if kind == zmq.REQ and intruder.poll(5):
+                intruder.recv()
     assert works(node.endpoint)
     assert not canary.exists()
     assert node.node.supervisor.machine.state == "hold"
     if part == "":
         assert node.node.journal.total["malformed"] > 50
-    context.destroy(linger=0)
 
 
 def test_raw_bytes_are_ignored(node):
@@ -114,27 +126,19 @@ def test_raw_bytes_are_ignored(node):
     assert works(node.endpoint)
 
 
-def test_a_message_that_is_too_large_is_not_taken(node):
-    context = zmq.Context()
-    stranger = context.socket(zmq.DEALER)
-    stranger.connect(node.endpoint)
-    stranger.send(bytes(MAX_BYTES + 1))
+def test_a_message_that_is_too_large_is_not_taken(node, stranger):
+    stranger(zmq.DEALER, node.endpoint).send(bytes(MAX_BYTES + 1))
     assert works(node.endpoint)
     assert "malformed" not in node.node.journal.total
-    context.destroy(linger=0)
 
 
-def test_garbage_on_the_stop_socket_does_not_stop_and_does_not_block(node):
-    context = zmq.Context()
-    stranger = context.socket(zmq.REQ)
-    stranger.setsockopt(zmq.RCVTIMEO, 2000)
-    stranger.connect(f"{node.endpoint}.stop")
-    stranger.send(b"stop, please")
-    assert stranger.recv() == b""
-    stranger.send(encode(Stop("me")))
-    assert decode_stop(stranger.recv()) == Stopped("estop")
+def test_garbage_on_the_stop_socket_does_not_stop_and_does_not_block(node, stranger):
+    passer_by = stranger(zmq.REQ, f"{node.endpoint}.stop")
+    passer_by.send(b"stop, please")
+    assert passer_by.recv() == b""
+    passer_by.send(encode(Stop("me")))
+    assert decode_stop(passer_by.recv()) == Stopped("estop")
     assert node.node.journal.total == {"malformed": 1}
-    context.destroy(linger=0)
 
 
 def test_only_a_local_clear_ends_an_estop(node):
@@ -217,16 +221,13 @@ def test_without_the_right_keys_nothing_works(guarded, which):
     assert works(endpoint, keys=mine)
 
 
-def test_without_keys_nothing_can_be_watched(guarded):
+def test_without_keys_nothing_can_be_watched(guarded, stranger):
     endpoint, mine = guarded
     host, port = endpoint.rsplit(":", 1)
-    context = zmq.Context()
-    stranger = context.socket(zmq.SUB)
-    stranger.subscribe(b"")
-    stranger.connect(f"{host}:{int(port) + 1}")
+    watcher = stranger(zmq.SUB, f"{host}:{int(port) + 1}")
+    watcher.subscribe(b"")
     assert works(endpoint, keys=mine)
-    assert not stranger.poll(300)
-    context.destroy(linger=0)
+    assert not watcher.poll(300)
 
 
 def test_keys_from_files_work(tmp_path):
