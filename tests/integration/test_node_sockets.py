@@ -127,7 +127,12 @@ def test_raw_bytes_are_ignored(node):
 
 
 def test_a_message_that_is_too_large_is_not_taken(node, stranger):
-    stranger(zmq.DEALER, node.endpoint).send(bytes(MAX_BYTES + 1))
+    intruder = stranger(zmq.DEALER, node.endpoint)
+    events = intruder.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    intruder.send(bytes(MAX_BYTES + 1))
+    assert events.poll(5000)  # the node hung up
+    intruder.disable_monitor()
+    events.close()
     assert works(node.endpoint)
     assert "malformed" not in node.node.journal.total
 

@@ -136,6 +136,11 @@ def test_what_no_limiter_can_mend_is_a_latched_fault(bench, cause, fields):
     assert notice.state == "fault"
 
 
+def test_what_is_not_current_is_dropped_before_its_action_is_looked_at(bench):
+    bench.say(bench.command([np.nan, 0.0], generation=0))
+    assert bench.machine.state == "active"
+
+
 def test_a_thousand_good_commands_do_not_clear_a_fault(bench):
     bench.say(bench.command([np.nan, 0.0]))
     bench.robot.calls.clear()
