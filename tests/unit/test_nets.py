@@ -73,6 +73,12 @@ def test_the_density_is_that_of_an_unsquashed_gaussian_around_a_squashed_mean():
     assert torch.allclose(policy.log_prob(x, action), expected, atol=1e-5)
 
 
+def test_the_mean_is_squashed():
+    policy = _nets.GaussianPolicy((3, 8, 2), generator())
+    mean = policy(100 * torch.ones(1, 3))
+    assert 0.99 < mean.abs().max() <= 1.0
+
+
 def test_the_spread_is_bounded():
     policy = _nets.GaussianPolicy((3, 8, 2), generator())
     with torch.no_grad():
