@@ -1,28 +1,34 @@
-"""Round trip over ipc: reading to applied action through a node, against a bare echo.
+"""From reading to applied action over ipc, through a node, against a bare echo.
 
-    python benchmarks/link_latency.py [--pairs 15] [--trips 3000] [--policy numpy]
+    python benchmarks/link_latency.py [--pairs 60] [--trips 300] [--policy numpy]
 
-Three processes, as in reality: this client, a node that serves a trivial robot in
-lockstep, and a bare pyzmq REP socket that answers a request of as many bytes as our
-command with as many bytes as our reading. One pair is a block of round trips through
-each, in turn; the result is the median over pairs of the ratio of their median trips.
+Two processes each, as in reality. The node's robot takes the time from the moment its
+sensors are read to the moment an action is applied to it: sensors checked, reading
+encoded and sent, received by the client and unpacked, policy called, command encoded
+and sent, received, validated, limited. The echo is a pyzmq REQ that sends as many bytes
+as our reading to a REP that calls the same policy and answers with as many bytes as our
+command. A pair is a block of trips through each, one after the other; the result is the
+median over pairs of the ratio of their median trips.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 import zmq
 
-from robostack.link.client import Client
+from robostack.link.client import Client, arrays
 from robostack.messages import encode
 from robostack.node.serve import Options, serve
 from robostack.spec import Array, ArraySpec, Image, RobotSpec, float32
@@ -52,15 +58,23 @@ class TrivialWorld:
 
     spec = SPEC
 
-    def __init__(self) -> None:
+    def __init__(self, medians: Queue) -> None:
+        self._medians = medians
+        self._trips: list[float] = []
         self._position = np.zeros(6, np.float32)
         self._now_s = 0.0
+        self._read_s = 0.0
 
     def connect(self) -> None: ...
 
-    def reset(self) -> None: ...
+    def reset(self) -> None:
+        self._trips.clear()
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """Report the block of trips that is over."""
+        if self._trips:
+            self._medians.put(statistics.median(self._trips))
+            self._trips.clear()
 
     def close(self) -> None: ...
 
@@ -73,9 +87,11 @@ class TrivialWorld:
         return {}
 
     def read(self) -> dict[str, Array]:
+        self._read_s = time.perf_counter()
         return {"joint_position": self._position, "joint_velocity": self._position}
 
     def apply(self, action: Array) -> Array:
+        self._trips.append(time.perf_counter() - self._read_s)
         self._position = action
         return action
 
@@ -86,32 +102,37 @@ class TrivialWorld:
         self._now_s = deadline
 
 
-def serve_trivial(endpoint: str) -> None:
-    serve(TrivialWorld(), "test:trivial", endpoint, Options(lockstep=True))
+def serve_trivial(endpoint: str, medians: Queue) -> None:
+    serve(TrivialWorld(medians), "test:trivial", endpoint, Options(lockstep=True))
 
 
-def echo(endpoint: str, answer: bytes, over: Event) -> None:
-    socket = zmq.Context().socket(zmq.REP)
-    socket.setsockopt(zmq.RCVTIMEO, 200)
-    socket.bind(endpoint)
-    while not over.is_set():
-        try:
-            socket.recv()
-        except zmq.Again:
-            continue
-        socket.send(answer)
+def echo(endpoint: str, answer: bytes, policy: str, over: Event) -> None:
+    """Answer every request, after a call of the policy, until it is over."""
+    sensed = np.linspace(-0.1, 0.1, 6, dtype=np.float32)  # zeros would be cheaper
+    arrays = {"joint_position": sensed, "joint_velocity": sensed}
+    act = POLICIES[policy]()
+    with zmq.Context() as context, context.socket(zmq.REP) as socket:
+        socket.setsockopt(zmq.RCVTIMEO, 200)
+        socket.bind(endpoint)
+        while not over.is_set():
+            try:
+                socket.recv()
+            except zmq.Again:
+                continue
+            act(arrays)
+            socket.send(answer)
 
 
-def no_policy(arrays: dict[str, Array]) -> Array:
+def no_policy() -> Policy:
     """Answer with where the robot is: costs nothing."""
-    return arrays["joint_position"]
+    return lambda arrays: arrays["joint_position"]
 
 
 def numpy_policy() -> Policy:
     """Return a 12-256-256-6 network by hand, a stand-in for a bundle."""
     rng = np.random.default_rng(0)
     sizes = (12, 256, 256, 6)
-    pairs = zip(sizes, sizes[1:], strict=False)
+    pairs = itertools.pairwise(sizes)
     weights = [float32(rng.normal(0, 0.05, pair)) for pair in pairs]
 
     def act(arrays: dict[str, Array]) -> Array:
@@ -123,75 +144,65 @@ def numpy_policy() -> Policy:
     return act
 
 
-def node_trips(client: Client, policy: Policy, trips: int) -> list[float]:
-    """Return how long [s] each of `trips` took: reading in, action applied, reading."""
-    reading, times = client.begin(), []
+POLICIES = {"none": no_policy, "numpy": numpy_policy}
+
+
+def node_trips(client: Client, policy: Policy, trips: int) -> None:
+    """Answer `trips` readings."""
+    reading = client.begin()
     for _ in range(trips):
-        start = time.perf_counter()
-        arrays = {name: t.unpack() for name, t in reading.arrays.items()}
-        reading = client.step(policy(arrays))
-        times.append(time.perf_counter() - start)
+        reading = client.step(policy(arrays(reading.arrays)))
     client.end()
-    return times
 
 
-def echo_trips(
-    socket: zmq.Socket[bytes], request: bytes, policy: Policy, trips: int
-) -> list[float]:
-    """Return how long [s] each of `trips` took; the policy's call is added to it."""
-    arrays = TrivialWorld().read()
+def echo_trips(socket: zmq.Socket[bytes], request: bytes, trips: int) -> float:
+    """Return the median [s] of `trips`."""
     times = []
     for _ in range(trips):
         start = time.perf_counter()
-        policy(arrays)
         socket.send(request)
         socket.recv()
         times.append(time.perf_counter() - start)
-    return times
+    return statistics.median(times)
 
 
-def compare(pairs: int, trips: int, policy: Policy) -> list[tuple[float, float]]:
+def compare(pairs: int, trips: int, policy: str) -> list[tuple[float, float]]:
     """Return the median trip [s] of (node, echo) of each pair."""
     spawn = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder:
-        node_at, echo_at = (f"ipc://{Path(folder) / n}" for n in ("node", "echo"))
-        node = spawn.Process(target=serve_trivial, args=(node_at,))
+    medians, over = spawn.Queue(), spawn.Event()
+    act = POLICIES[policy]()
+    results = []
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        node_at, echo_at = (f"ipc://{folder / name}" for name in ("node", "echo"))
+        node = spawn.Process(target=serve_trivial, args=(node_at, medians))
         node.start()
-        with Client(node_at, timeout_s=30.0) as client:
-            client.hello()
-            reply = encode(client.begin())
-            request = encode(client.command(np.zeros(6, np.float32)))
-            client.end()
-            over = spawn.Event()
-            echoer = spawn.Process(target=echo, args=(echo_at, reply, over))
-            echoer.start()
-            socket = zmq.Context().socket(zmq.REQ)
-            socket.setsockopt(zmq.LINGER, 0)
-            socket.connect(echo_at)
-            print(f"command {len(request)} bytes, reading {len(reply)} bytes")
-            medians = [
-                (
-                    statistics.median(node_trips(client, policy, trips)),
-                    statistics.median(echo_trips(socket, request, policy, trips)),
-                )
-                for _ in range(pairs + 1)
-            ]
-            over.set()
-            echoer.join()
-            socket.close()
-        node.terminate()
-        node.join()
-    return medians[1:]  # the first pair warms up
+        stack.callback(node.terminate)
+        client = stack.enter_context(Client(node_at, timeout_s=30.0))
+        client.hello()
+        reading = encode(client.begin())
+        command = encode(client.command(np.zeros(6, np.float32)))
+        client.end()
+        print(f"reading {len(reading)} bytes, command {len(command)} bytes")
+        arguments = (echo_at, command, policy, over)
+        spawn.Process(target=echo, args=arguments).start()
+        stack.callback(over.set)
+        context = stack.enter_context(zmq.Context())
+        socket = stack.enter_context(context.socket(zmq.REQ))
+        socket.connect(echo_at)
+        for _ in range(pairs + 1):
+            node_trips(client, act, trips)
+            results.append((medians.get(), echo_trips(socket, reading, trips)))
+    return results[1:]  # the first pair warms up
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--trips", type=int, default=3000)
-    parser.add_argument("--policy", choices=["none", "numpy"], default="none")
+    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--trips", type=int, default=300)
+    parser.add_argument("--policy", choices=list(POLICIES), default="none")
     flags = parser.parse_args()
-    policy = numpy_policy() if flags.policy == "numpy" else no_policy
-    medians = compare(flags.pairs, flags.trips, policy)
+    medians = compare(flags.pairs, flags.trips, flags.policy)
     ratios = sorted(node / bare for node, bare in medians)
     node_us, echo_us = (statistics.median(m) * 1e6 for m in zip(*medians, strict=True))
     print(f"node {node_us:.1f} us, echo {echo_us:.1f} us, medians of {flags.pairs}")

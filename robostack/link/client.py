@@ -42,6 +42,7 @@ from robostack.messages import (
 )
 from robostack.spec import Array, RobotSpec, float32
 
+_FLOAT32 = np.dtype(np.float32)
 _RESET_S = 60.0  # a real robot may take its time to go home
 _TTL_S = 3600.0  # no limit of the client's own: the node has one
 _M = TypeVar("_M", bound=Message)
@@ -105,6 +106,8 @@ class Client:
         answered = reading or self.reading
         if answered is None:
             raise LinkError("expected an open episode: call begin first")
+        if action.dtype != _FLOAT32:
+            action = float32(action)
         return Command(
             self.session,
             answered.generation,
@@ -112,7 +115,7 @@ class Client:
             time.monotonic(),
             ttl_s,
             intervention,
-            Tensor.pack(float32(action)),
+            Tensor("<f4", action.shape, action.tobytes()),
         )
 
     def send(self, command: Command) -> None:
@@ -240,7 +243,6 @@ def arrays(tensors: dict[str, Tensor]) -> dict[str, Array]:
 
 
 def _array(tensor: Tensor) -> Array:
-    array = tensor.unpack()
-    if array.dtype != np.float32:
-        raise LinkError(f"expected float32 arrays from a node, got {array.dtype}")
-    return array  # type: ignore[return-value]
+    if tensor.dtype != "<f4":
+        raise LinkError(f"expected float32 arrays from a node, got {tensor.dtype}")
+    return tensor.unpack()  # type: ignore[return-value]

@@ -52,11 +52,19 @@ class Mailbox:
         if timeout_s != self._timeout_s:
             self._socket.setsockopt(zmq.RCVTIMEO, max(1, int(timeout_s * 1000)))
             self._timeout_s = timeout_s
-        return self._receive(0)
+        try:
+            frame = self._socket.recv()
+        except zmq.Again:
+            return None
+        return self._open(frame)
 
     def poll(self) -> Control | None:
         """Return the next message that is here already, or None."""
-        return self._receive(_NOW)
+        try:
+            frame = self._socket.recv(_NOW)
+        except zmq.Again:
+            return None
+        return self._open(frame)
 
     def wait(self, timeout_s: float) -> Control | None:
         """Return the next message, or None after `timeout_s`."""
@@ -89,20 +97,17 @@ class Mailbox:
         self.closed = True
         self._wire.close(_FAREWELL_MS if farewell is not None else 0)
 
-    def _receive(self, flags: int) -> Control | None:
-        try:
-            frame = self._socket.recv(flags)
-            if frame:
-                return decode_control(frame)
-        except zmq.Again:
+    def _open(self, frame: bytes) -> Control | None:
+        if not frame:  # the node asks the sockets whether we are still here
             return None
+        try:
+            return decode_control(frame)
         except msgspec.MsgspecError as error:
             self.stale = True
             raise LinkError(
                 f"expected a message of protocol {PROTOCOL} from {self._address}, got "
                 f"something else: {error}"
             ) from error
-        return None  # an empty frame: the node asks the sockets whether we are here
 
     def _unusable(self) -> LinkError:
         if self.closed:

@@ -30,14 +30,13 @@ class Control:
         self._socket = socket
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects
-        self._timeout_ms = -1
+        self._timeout_s = -1.0  # of the socket, as it is set
 
     def receive(self, timeout_s: float) -> tuple[bytes, bytes] | None:
         """Return (identity, frame) of the next message, or None after `timeout_s`."""
-        timeout_ms = int(timeout_s * 1000)
-        if timeout_ms != self._timeout_ms:
-            self._socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
-            self._timeout_ms = timeout_ms
+        if timeout_s != self._timeout_s:
+            self._socket.setsockopt(zmq.RCVTIMEO, int(timeout_s * 1000))
+            self._timeout_s = timeout_s
         return self._receive(0)
 
     def poll(self) -> tuple[bytes, bytes] | None:

@@ -15,7 +15,7 @@ from robostack.clock import Clock
 from robostack.messages import Command, Reading, Tensor
 from robostack.node.cameras import Cameras
 from robostack.node.journal import Action, Journal, Sensed
-from robostack.node.sensors import Sensors, pack
+from robostack.node.sensors import Sensors
 from robostack.node.supervisor import Supervisor
 from robostack.robot import Robot, World
 from robostack.safety import ActionLimiter, CommandError, Limits, RateLimit
@@ -56,8 +56,6 @@ class Pilot:
         self._seq = -1
         self._answered = -1
         self._stamps.clear()
-        self._arrays: dict[str, Array] = {}
-        self._truth: dict[str, Array] = {}
         self._sensed: Sensed | None = None
         self._applied: Array | None = None
         self._answer: Action | None = None  # to the newest reading
@@ -79,21 +77,24 @@ class Pilot:
 
     def observe(self) -> Reading | None:
         """Read the sensors for the next period; None and FAULT if they are bad."""
-        if not self._supervisor.drive(self._read):
+        try:
+            arrays, truth = self._sensors.read(), self._read_truth()
+        except Exception as error:  # whatever a driver raises is a fault
+            self._supervisor.fault(error)
             return None
-        now = self._clock.now()
+        now, answer = self._clock.now(), self._answer
         self._seq += 1
         self._stamps.append(now)
-        self._sensed = Sensed(self._seq, now, pack(self._arrays), pack(self._truth))
+        self._sensed = Sensed(self._seq, now, arrays, truth)
         return Reading(
             self._session,
             self._machine.generation,
             self._seq,
             now,
-            self._sensed.arrays,
-            self._sensed.truth,
+            arrays,
+            truth,
             self._in_effect,
-            self._answer is not None and bool(self._answer.clamped),
+            answer is not None and bool(answer.clamped),
         )
 
     def file(self) -> None:
@@ -105,7 +106,7 @@ class Pilot:
         self._answer = None
         if self._seq == 0:
             tracks = self._robot.spec.tracks
-            measured = self._arrays[tracks] if tracks else self._home
+            measured = self._sensors.arrays[tracks] if tracks else self._home
             self._limiter.start(measured)
             self._cameras.start(self._sensed.stamp_s)
         elif self._applied is not None:
@@ -158,10 +159,11 @@ class Pilot:
         """End what runs beside the control thread."""
         self._cameras.close()
 
-    def _read(self) -> None:
-        self._arrays = self._sensors.read()
-        if self._world is not None:
-            self._truth = self._world.truth()
+    def _read_truth(self) -> dict[str, Tensor]:
+        if self._world is None:
+            return {}
+        truth = self._world.truth()
+        return {name: Tensor.pack(array) for name, array in truth.items()}
 
     def _objection(self, command: Command, now: float) -> str:
         """Return why `command` must not move the robot, or an empty string."""

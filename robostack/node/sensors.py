@@ -24,9 +24,10 @@ class Sensors:
         self._robot = robot
         spec = robot.spec
         self._shapes = {name: (a.size,) for name, a in spec.observation.items()}
+        self.arrays: dict[str, Array] = {}  # as read last
 
-    def read(self) -> dict[str, Array]:
-        """Return the newest reading of every array.
+    def read(self) -> dict[str, Tensor]:
+        """Return the newest reading of every array, as message fields.
 
         Raises:
             SensorError: an array is missing, misshapen or not finite.
@@ -36,6 +37,7 @@ class Sensors:
             raise SensorError(
                 f"expected readings {list(self._shapes)}, got {list(arrays)}"
             )
+        tensors = {}
         for name, shape in self._shapes.items():
             array = arrays[name]
             if array.dtype != _FLOAT32 or array.shape != shape:
@@ -45,9 +47,6 @@ class Sensors:
                 )
             if not math.isfinite(sum(array.tolist())):  # a fifth of numpy's time
                 raise SensorError(f"{name} is not finite: {array}")
-        return arrays
-
-
-def pack(arrays: dict[str, Array]) -> dict[str, Tensor]:
-    """Return float32 `arrays` as message fields."""
-    return {n: Tensor("<f4", a.shape, a.tobytes()) for n, a in arrays.items()}
+            tensors[name] = Tensor("<f4", shape, array.tobytes())
+        self.arrays = arrays
+        return tensors

@@ -100,7 +100,7 @@ class Supervisor:
             except Exception as raised:  # whatever a driver raises is a fault
                 error = raised
         if error is not None:
-            self._fault(error)
+            self.fault(error)
         if machine.generation != generation:  # left while we were in the driver
             self._robot.stop()
             return None
@@ -111,9 +111,13 @@ class Supervisor:
         try:
             call()
         except Exception as error:  # whatever a driver raises is a fault
-            self._fault(error)
+            self.fault(error)
             return False
         return True
+
+    def fault(self, error: Exception) -> None:
+        """Stop and latch FAULT, because of what a driver raised."""
+        self.leave("fault", f"{type(error).__name__}: {error}")
 
     def leave(
         self,
@@ -196,6 +200,3 @@ class Supervisor:
         finally:
             if free:
                 self._gate.release()
-
-    def _fault(self, error: Exception) -> None:
-        self.leave("fault", f"{type(error).__name__}: {error}")

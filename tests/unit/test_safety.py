@@ -230,4 +230,3 @@ def test_fault_may_become_estop():
 
 def test_clear_does_nothing_without_a_latch():
     assert not walk("arming", "hold").clear("x")
-
