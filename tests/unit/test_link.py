@@ -217,7 +217,7 @@ def test_stop_without_a_node_says_that_it_did_not_stop(endpoint):
 
 
 def test_arrays_other_than_float32_are_refused():
-    with pytest.raises(LinkError, match="float64"):
+    with pytest.raises(LinkError, match="got <f8"):
         arrays({"a": Tensor.pack(np.zeros(2))})
 
 
