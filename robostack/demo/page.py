@@ -47,6 +47,13 @@ class Score(NamedTuple):
         return math.sqrt(self.rate * (1 - self.rate) / len(self.success))
 
 
+class Live(NamedTuple):
+    """Episodes that were driven, and why the node ended others by itself."""
+
+    outcomes: list[Outcome]
+    held: list[str]
+
+
 class Results(NamedTuple):
     """All that the report tells."""
 
@@ -54,7 +61,7 @@ class Results(NamedTuple):
     policy: Score
     proof: Proof
     trials: list[Outcome]  # in lockstep
-    live: list[Outcome]  # in real time, recorded
+    live: Live  # in real time, recorded
     recorded: Dataset
     seconds: dict[str, float]  # by step
 
@@ -141,7 +148,7 @@ def _frames(report: Report, recorded: Dataset) -> None:
 
 def _timing(report: Report, results: Results) -> None:
     report.heading("Loop timing")
-    live = results.live
+    live, held = results.live
     period_s = np.concatenate([o.period_s for o in live])
     inference_s = np.concatenate([o.inference_s for o in live])
     rows = [_timing_row("period", period_s), _timing_row("policy alone", inference_s)]
@@ -151,6 +158,11 @@ def _timing(report: Report, results: Results) -> None:
         f"half a period late, {sum(o.ended.overruns for o in live)} ticks were missed, "
         f"{sum(o.ended.clamps for o in live)} actions limited by the node."
     )
+    if held:
+        report.text(
+            f"{len(held)} more episodes were ended by the node's watchdog and run again "
+            f"({held[0]}): this computer was busy."
+        )
     report.table(("[ms]", "p50", "p99", "max"), rows)
     groups = {
         "period": float32(1e3 * period_s),

@@ -31,9 +31,9 @@ def test_every_artefact_is_there_and_whole(folder):
     assert len(open_dataset(folder / "logs")) == 400
     assert not open_dataset(folder / "logs").verify()
     assert bundle.read(folder / "policy.onnx").manifest.provenance.steps == 8000
-    assert len(list((folder / "recordings").glob("*.mcap"))) == 3
+    assert len(list((folder / "recordings").glob("*.mcap"))) >= 3
     recorded = open_dataset(folder / "recorded")
-    assert len(recorded) == 3
+    assert len(recorded) >= 3
     assert set(recorded.episode(0).frames) == {"overhead", "front"}
 
 
