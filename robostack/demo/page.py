@@ -160,7 +160,7 @@ def _timing(report: Report, results: Results) -> None:
     )
     if held:
         report.text(
-            f"{len(held)} more episodes were ended by the node's watchdog and run again "
+            f"{len(held)} more episodes were ended by the watchdog, and run again "
             f"({held[0]}): this computer was busy."
         )
     report.table(("[ms]", "p50", "p99", "max"), rows)
