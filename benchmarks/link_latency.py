@@ -1,6 +1,6 @@
 """From reading to applied action over ipc, through a node, against a bare echo.
 
-    python benchmarks/link_latency.py [--policy numpy] [--cores any]
+    python benchmarks/link_latency.py [--policy bundle] [--cores any]
 
 Two processes each, as in reality. The node's robot takes the time from the moment its
 sensors are read to the moment an action is applied to it: sensors checked, reading
@@ -30,13 +30,16 @@ from collections.abc import Callable
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import zmq
+from runtime_step import make_policy, prepare
 
 from robostack.link.client import Client, arrays
 from robostack.messages import encode
 from robostack.node.serve import Options, serve
+from robostack.runtime.session import Session
 from robostack.spec import Array, ArraySpec, Image, RobotSpec, float32
 
 JOINTS = tuple(f"joint_{i}" for i in range(6))
@@ -126,7 +129,7 @@ def echo(
     settle_on(core)
     sensed = np.linspace(-0.1, 0.1, 6, dtype=np.float32)  # zeros would be cheaper
     arrays = {"joint_position": sensed, "joint_velocity": sensed}
-    act = POLICIES[policy]()
+    act = POLICIES[policy].bare()
     with zmq.Context() as context, context.socket(zmq.REP) as socket:
         socket.setsockopt(zmq.RCVTIMEO, 200)
         socket.bind(endpoint)
@@ -160,8 +163,37 @@ def numpy_policy() -> Policy:
     return act
 
 
+def bundle_policy() -> Policy:
+    """Return the runtime's step of a real export, IQL's, 12-256-256-6."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Session(make_policy(SPEC, Path(folder) / "p.onnx"), "cpu").act
+
+
+def bare_policy() -> Policy:
+    """Return a bare ONNX Runtime call of the same graph."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(make_policy(SPEC, Path(folder) / "p.onnx"), "cpu")
+    bare, _ = prepare(session)
+
+    def act(arrays: dict[str, Array]) -> Array:
+        return bare.run(None, {name: array[None] for name, array in arrays.items()})[0]
+
+    return act
+
+
+class Pair(NamedTuple):
+    """A policy as our side calls it, and as the echo does."""
+
+    ours: Callable[[], Policy]
+    bare: Callable[[], Policy]
+
+
 CORES = {"apart": (0, 1), "one": (1, 1), "any": (None, None)}
-POLICIES = {"none": no_policy, "numpy": numpy_policy}
+POLICIES = {
+    "none": Pair(no_policy, no_policy),
+    "numpy": Pair(numpy_policy, numpy_policy),
+    "bundle": Pair(bundle_policy, bare_policy),
+}
 
 
 def node_trips(client: Client, policy: Policy, trips: int) -> None:
@@ -189,7 +221,7 @@ def compare(
     """Return the median trip [s] of (node, echo) of each pair."""
     spawn = multiprocessing.get_context("spawn")
     medians, over = spawn.Queue(), spawn.Event()
-    act = POLICIES[policy]()
+    act = POLICIES[policy].ours()
     results = []
     ours, theirs = cores
     settle_on(ours)
