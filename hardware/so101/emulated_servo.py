@@ -75,6 +75,11 @@ class EmulatedServo:
         self.memory[:] = bytes(r.SIZE)
         self.queued = None
 
+    def place(self, position: float) -> None:
+        """Be turned to `position` [tick] by a hand."""
+        self.position = self._profile = position
+        self.velocity = self._pace = 0.0
+
     @property
     def id(self) -> int:
         """What it answers to."""
