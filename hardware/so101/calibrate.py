@@ -64,8 +64,10 @@ def calibrate(
     columns = (ids, zero, signs, swept.min(0) + _MARGIN, swept.max(0) - _MARGIN)
     rows = zip(*(np.array(column).tolist() for column in columns), strict=True)
     joints = {
-        name: Joint(*row, offset)
-        for name, row, offset in zip(arm.JOINTS, rows, offsets, strict=True)
+        name: Joint(servo, center, sign, low, high, offset)
+        for name, (servo, center, sign, low, high), offset in zip(
+            arm.JOINTS, rows, offsets, strict=True
+        )
     }
     measured = Calibration(joints)
     calibration.store(measured, path)
