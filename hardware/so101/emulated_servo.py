@@ -1,0 +1,168 @@
+"""An STS3215 that is not there: its memory, its rules, and how it moves.
+
+In ticks, as the servo itself works. The goal is approached by a profile of bounded
+speed and acceleration (the registers'), which the shaft follows as a spring
+
+    acceleration = clip(w^2 (profile - x) - 2 w v, +-strength * torque limit) + load
+
+and limp, with torque off, as the load and friction have it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from . import registers as r
+
+NOMINAL_VOLTAGE = 74  # [0.1 V]
+_W = 40.0  # [1/s]
+_STRENGTH = 40_000.0  # [tick/s^2] at full torque
+_FRICTION = 8.0  # [1/s] of a limp shaft
+_FASTEST = 3400  # [tick/s]
+_QUICKEST = 100_000  # [tick/s^2]
+_STEP_S = 0.0025
+_LONGEST_S = 5.0  # of a silence that is simulated step by step
+
+_OVERHEAT, _OVERLOAD = 0x04, 0x20
+
+
+class EmulatedServo:
+    """One servo. Power it, talk to its memory, let time pass."""
+
+    def __init__(
+        self,
+        servo: int,
+        position: float,
+        load: float = 0.0,
+        stops: tuple[float, float] = (0.0, r.TICKS_PER_TURN - 1.0),
+    ) -> None:
+        """Stand still at `position` [tick] between `stops`, under `load` [tick/s^2]."""
+        self.position = position
+        self.velocity = 0.0
+        self.temperature = 32  # [C]
+        self.stuck_errors = 0  # error bits that it says it has, whatever else
+        self.queued: tuple[int, bytes] | None = None  # REG_WRITE waiting for ACTION
+        self._load = load
+        self._stops = stops
+        self._profile, self._pace = position, 0.0
+        self._kept = bytearray(r.SIZE)  # the EEPROM
+        self.memory = bytearray(r.SIZE)
+        for register, value in (
+            (r.FIRMWARE_MAJOR, 3),
+            (r.FIRMWARE_MINOR, 10),
+            (r.MODEL, r.MODEL_STS3215),
+            (r.ID, servo),
+            (r.STATUS_LEVEL, 1),
+            (r.MAX_POSITION, r.TICKS_PER_TURN - 1),
+            (r.MAX_TEMPERATURE, 70),
+            (r.MAX_VOLTAGE, 80),
+            (r.MIN_VOLTAGE, 40),
+            (r.MAX_TORQUE, 1000),
+        ):
+            self._put(self._kept, register, value)
+        self.power_up()
+
+    def power_up(self) -> None:
+        """Forget everything that is not in the EEPROM: torque is off."""
+        self.memory[:] = self._kept
+        self._put(self.memory, r.TORQUE_LIMIT, r.MAX_TORQUE.get(self._kept))
+        self._put(self.memory, r.LOCK, 1)
+        self.queued = None
+        self._sense()
+
+    def power_down(self) -> None:
+        """Go limp; nothing is remembered."""
+        self.memory[:] = bytes(r.SIZE)
+        self.queued = None
+
+    def place(self, position: float) -> None:
+        """Be turned to `position` [tick] by a hand."""
+        self.position = self._profile = position
+        self.velocity = self._pace = 0.0
+
+    @property
+    def id(self) -> int:
+        """What it answers to."""
+        return r.ID.get(self.memory)
+
+    @property
+    def errors(self) -> int:
+        """Error bits, as in every status packet."""
+        hot = self.temperature > r.MAX_TEMPERATURE.get(self.memory)
+        return self.stuck_errors | (_OVERHEAT if hot else 0)
+
+    @property
+    def torque(self) -> bool:
+        """Whether it drives."""
+        return r.TORQUE_ENABLE.get(self.memory) == 1
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return a piece of memory; zeros beyond its end."""
+        self._sense()
+        return bytes(self.memory[address : address + size]).ljust(size, b"\0")
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write where one may; EEPROM cells last only while LOCK is 0."""
+        unlocked = r.LOCK.get(self.memory) == 0
+        for at, byte in enumerate(data, address):
+            if at >= r.SIZE or any(at in cells for cells in r.READ_ONLY):
+                continue
+            self.memory[at] = byte
+            if at < r.EEPROM_END and unlocked:
+                self._kept[at] = byte
+        touched = range(address, address + len(data))
+        if r.GOAL_POSITION.address in touched:  # the firmware's own idea
+            self._put(self.memory, r.TORQUE_ENABLE, 1)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        steps = round(min(seconds, _LONGEST_S) / _STEP_S)
+        for _ in range(steps):
+            self._step(_STEP_S)
+
+    def _step(self, h: float) -> None:
+        if self.stuck_errors & _OVERLOAD:
+            self._put(self.memory, r.TORQUE_ENABLE, 0)  # it protects itself
+        if self.torque:
+            self._follow(h)
+            wish = _W * _W * (self._profile - self.position) - 2 * _W * self.velocity
+            most = _STRENGTH * r.TORQUE_LIMIT.get(self.memory) / 1000
+            force = max(-most, min(most, wish))
+        else:
+            self._profile, self._pace = self.position, 0.0
+            force = -_FRICTION * self.velocity
+        self.velocity += h * (force + self._load)
+        self.position += h * self.velocity
+        low, high = self._stops
+        if not low <= self.position <= high:
+            self.position = max(low, min(high, self.position))
+            self.velocity = 0.0
+
+    def _follow(self, h: float) -> None:
+        """Move the profile towards the goal."""
+        low, high = r.MIN_POSITION.get(self.memory), r.MAX_POSITION.get(self.memory)
+        gap = max(low, min(high, r.GOAL_POSITION.get(self.memory))) - self._profile
+        speed = abs(r.GOAL_VELOCITY.get(self.memory)) or _FASTEST
+        quick = r.ACCELERATION.get(self.memory) * 100 or _QUICKEST
+        aim = math.copysign(
+            min(speed, _FASTEST, math.sqrt(2 * quick * abs(gap)), abs(gap) / h), gap
+        )
+        self._pace += max(-quick * h, min(quick * h, aim - self._pace))
+        self._profile += self._pace * h
+
+    def _sense(self) -> None:
+        moving = abs(self.velocity) > 1.0
+        for register, value in (
+            (r.PRESENT_POSITION, round(self.position)),
+            (r.PRESENT_VELOCITY, round(self.velocity)),
+            (r.PRESENT_VOLTAGE, NOMINAL_VOLTAGE),
+            (r.PRESENT_TEMPERATURE, self.temperature),
+            (r.STATUS, self.errors),
+            (r.MOVING, int(moving)),
+        ):
+            self._put(self.memory, register, value)
+
+    @staticmethod
+    def _put(memory: bytearray, register: r.Register, value: int) -> None:
+        at = register.address
+        memory[at : at + register.size] = register.pack(value)
