@@ -37,7 +37,7 @@ class Go1World(ModelWorld):
         self.data.ctrl[:] = dog.HOME
         steps = round(_SETTLE_S / float(self.model.opt.timestep))
         mujoco.mj_step(self.model, self.data, nstep=steps)
-        rest = self.data.qpos.copy()
+        rest: Values = self.data.qpos.copy()
         rest[:2] = 0.0
         mujoco.mj_resetData(self.model, self.data)
         return rest
