@@ -18,7 +18,7 @@ HOME_HEIGHT = 0.278  # [m] of the trunk in it
 HOME_NOISE = 0.02  # [rad] by which joints are elsewhere when an episode begins
 
 PERIOD_S = 0.02
-MOTOR_SPEED = 30.0  # [rad/s] that Unitree allows hip and thigh
+MOTOR_SPEED = 30.0  # [rad/s] Unitree's descriptions give such motors 30.1
 JOINT_SPEED = 30.0  # [rad/s] at which readings saturate
 SPEED = 4.0  # [m/s] the same
 SPIN = 20.0  # [rad/s] the same
