@@ -1,6 +1,6 @@
 """From reading to applied action over ipc, through a node, against a bare echo.
 
-    python benchmarks/link_latency.py [--pairs 60] [--trips 300] [--policy numpy]
+    python benchmarks/link_latency.py [--policy bundle] [--cores any]
 
 Two processes each, as in reality. The node's robot takes the time from the moment its
 sensors are read to the moment an action is applied to it: sensors checked, reading
@@ -9,6 +9,11 @@ and sent, received, validated, limited. The echo is a pyzmq REQ that sends as ma
 as our reading to a REP that calls the same policy and answers with as many bytes as our
 command. A pair is a block of trips through each, one after the other; the result is the
 median over pairs of the ratio of their median trips.
+
+Where the processes run decides much: `apart` gives the answering side a core of its
+own, as a robot's computer would; `one` puts all on one core, which makes the bare echo
+fastest (nobody wakes another core) and every microsecond of ours count; `any` leaves it
+to the scheduler, which does now this and now that.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import argparse
 import contextlib
 import itertools
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -24,13 +30,16 @@ from collections.abc import Callable
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import zmq
+from runtime_step import make_policy, prepare
 
 from robostack.link.client import Client, arrays
 from robostack.messages import encode
 from robostack.node.serve import Options, serve
+from robostack.runtime.session import Session
 from robostack.spec import Array, ArraySpec, Image, RobotSpec, float32
 
 JOINTS = tuple(f"joint_{i}" for i in range(6))
@@ -102,15 +111,25 @@ class TrivialWorld:
         self._now_s = deadline
 
 
-def serve_trivial(endpoint: str, medians: Queue) -> None:
+def settle_on(core: int | None) -> None:
+    """Keep this process on `core`, if one is given."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+
+
+def serve_trivial(endpoint: str, medians: Queue, core: int | None) -> None:
+    settle_on(core)
     serve(TrivialWorld(medians), "test:trivial", endpoint, Options(lockstep=True))
 
 
-def echo(endpoint: str, answer: bytes, policy: str, over: Event) -> None:
+def echo(
+    endpoint: str, answer: bytes, policy: str, over: Event, core: int | None
+) -> None:
     """Answer every request, after a call of the policy, until it is over."""
+    settle_on(core)
     sensed = np.linspace(-0.1, 0.1, 6, dtype=np.float32)  # zeros would be cheaper
     arrays = {"joint_position": sensed, "joint_velocity": sensed}
-    act = POLICIES[policy]()
+    act = POLICIES[policy].bare()
     with zmq.Context() as context, context.socket(zmq.REP) as socket:
         socket.setsockopt(zmq.RCVTIMEO, 200)
         socket.bind(endpoint)
@@ -144,7 +163,37 @@ def numpy_policy() -> Policy:
     return act
 
 
-POLICIES = {"none": no_policy, "numpy": numpy_policy}
+def bundle_policy() -> Policy:
+    """Return the runtime's step of a real export, IQL's, 12-256-256-6."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Session(make_policy(SPEC, Path(folder) / "p.onnx"), "cpu").act
+
+
+def bare_policy() -> Policy:
+    """Return a bare ONNX Runtime call of the same graph."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(make_policy(SPEC, Path(folder) / "p.onnx"), "cpu")
+    bare, _ = prepare(session)
+
+    def act(arrays: dict[str, Array]) -> Array:
+        return bare.run(None, {name: array[None] for name, array in arrays.items()})[0]
+
+    return act
+
+
+class Pair(NamedTuple):
+    """A policy as our side calls it, and as the echo does."""
+
+    ours: Callable[[], Policy]
+    bare: Callable[[], Policy]
+
+
+CORES = {"apart": (0, 1), "one": (1, 1), "any": (None, None)}
+POLICIES = {
+    "none": Pair(no_policy, no_policy),
+    "numpy": Pair(numpy_policy, numpy_policy),
+    "bundle": Pair(bundle_policy, bare_policy),
+}
 
 
 def node_trips(client: Client, policy: Policy, trips: int) -> None:
@@ -166,16 +215,20 @@ def echo_trips(socket: zmq.Socket[bytes], request: bytes, trips: int) -> float:
     return statistics.median(times)
 
 
-def compare(pairs: int, trips: int, policy: str) -> list[tuple[float, float]]:
+def compare(
+    pairs: int, trips: int, policy: str, cores: tuple[int | None, int | None]
+) -> list[tuple[float, float]]:
     """Return the median trip [s] of (node, echo) of each pair."""
     spawn = multiprocessing.get_context("spawn")
     medians, over = spawn.Queue(), spawn.Event()
-    act = POLICIES[policy]()
+    act = POLICIES[policy].ours()
     results = []
+    ours, theirs = cores
+    settle_on(ours)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         node_at, echo_at = (f"ipc://{folder / name}" for name in ("node", "echo"))
-        node = spawn.Process(target=serve_trivial, args=(node_at, medians))
+        node = spawn.Process(target=serve_trivial, args=(node_at, medians, theirs))
         node.start()
         stack.callback(node.terminate)
         client = stack.enter_context(Client(node_at, timeout_s=30.0))
@@ -184,7 +237,7 @@ def compare(pairs: int, trips: int, policy: str) -> list[tuple[float, float]]:
         command = encode(client.command(np.zeros(6, np.float32)))
         client.end()
         print(f"reading {len(reading)} bytes, command {len(command)} bytes")
-        arguments = (echo_at, command, policy, over)
+        arguments = (echo_at, command, policy, over, theirs)
         spawn.Process(target=echo, args=arguments).start()
         stack.callback(over.set)
         context = stack.enter_context(zmq.Context())
@@ -201,8 +254,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--trips", type=int, default=300)
     parser.add_argument("--policy", choices=list(POLICIES), default="none")
+    parser.add_argument("--cores", choices=list(CORES), default="apart")
     flags = parser.parse_args()
-    medians = compare(flags.pairs, flags.trips, flags.policy)
+    cores = CORES[flags.cores]
+    medians = compare(flags.pairs, flags.trips, flags.policy, cores)
     ratios = sorted(node / bare for node, bare in medians)
     node_us, echo_us = (statistics.median(m) * 1e6 for m in zip(*medians, strict=True))
     print(f"node {node_us:.1f} us, echo {echo_us:.1f} us, medians of {flags.pairs}")

@@ -12,6 +12,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import compress
+from math import isfinite
+from operator import add, le, lt, sub
 from typing import NamedTuple
 
 import msgspec
@@ -110,16 +114,17 @@ class ActionLimiter:
         self._shape = (size,)
         self._low, self._high = _floats(limits.low), _floats(limits.high)
         self._step, self._first = _floats(limits.step), _floats(limits.first)
-        self._reach, self._base = self._first, (0.0,) * size
+        self._slack = tuple(_TOLERANCE * x for x in map(sub, self._high, self._low))
+        self._reach, self._base = self._first, list(self._low)
 
     def start(self, measured: Array) -> None:
         """Expect the first action near `measured` (A,)."""
         inside = np.clip(measured, float32(self._low), float32(self._high))
-        self._reach, self._base = self._first, tuple(inside.tolist())
+        self._reach, self._base = self._first, inside.tolist()
 
     def settle(self, applied: Array) -> None:
         """Expect the next action within one step of `applied` (A,)."""
-        self._reach, self._base = self._step, tuple(applied.tolist())
+        self._reach, self._base = self._step, applied.tolist()
 
     def unpack(self, tensor: Tensor) -> Array:
         """Return the action in `tensor` as a read-only view (A,).
@@ -147,36 +152,41 @@ class ActionLimiter:
             CommandError: an element is not finite.
         """
         values = action.tolist()
-        columns = zip(
-            values, self._low, self._high, self._base, self._reach, strict=True
-        )
-        for x, low, high, base, reach in columns:
-            if not (low <= x <= high and -reach <= x - base <= reach):
-                return self._clip(values)
-        return Limited(action, (), outside=False, pushed=())
+        if len(values) != len(self._low):
+            raise CommandError(
+                "malformed",
+                f"expected {len(self._low)} elements, got {len(values)}",
+            )
+        if (
+            all(map(le, self._low, values))
+            and all(map(le, values, self._high))
+            and all(map(le, map(abs, map(sub, values, self._base)), self._reach))
+        ):
+            return Limited(action, (), False, ())
+        return self._clip(values)
 
     def _clip(self, values: list[float]) -> Limited:
-        bad = [
-            n for n, x in zip(self._names, values, strict=True) if not math.isfinite(x)
-        ]
+        bad = [n for n, x in zip(self._names, values, strict=True) if not isfinite(x)]
         if bad:
             raise CommandError("not_finite", f"not finite: {', '.join(bad)}")
-        low, high, base, reach = (
-            np.array(column)
-            for column in (self._low, self._high, self._base, self._reach)
-        )
-        action = np.array(values)
-        floor, ceiling = np.maximum(low, base - reach), np.minimum(high, base + reach)
-        limited = np.minimum(np.maximum(action, floor), ceiling)
-        slack = _TOLERANCE * (high - low)
-        moved = np.abs(limited - action) > slack
-        changed = tuple(n for n, m in zip(self._names, moved, strict=True) if m)
-        outside = bool(((action < low - slack) | (action > high + slack)).any())
-        wanted = np.minimum(np.maximum(action, low), high)
-        pushed = np.sign(wanted - limited) * (np.abs(wanted - limited) > slack)
+        floor = map(max, self._low, map(sub, self._base, self._reach))
+        ceiling = map(min, self._high, map(add, self._base, self._reach))
+        limited = list(map(min, map(max, values, floor), ceiling))
+        inside = list(map(min, map(max, values, self._low), self._high))
         return Limited(
-            float32(limited), changed, outside, tuple(pushed.astype(int).tolist())
+            float32(limited),
+            tuple(compress(self._names, self._beyond(values, limited))),
+            any(self._beyond(values, inside)),
+            tuple(map(sub, self._over(inside, limited), self._over(limited, inside))),
         )
+
+    def _over(self, a: Iterable[float], b: Iterable[float]) -> Iterator[bool]:
+        """Say which elements of `a` are above `b` by more than rounding."""
+        return map(lt, self._slack, map(sub, a, b))
+
+    def _beyond(self, a: Iterable[float], b: Iterable[float]) -> Iterator[bool]:
+        """Say which elements differ by more than rounding."""
+        return map(lt, self._slack, map(abs, map(sub, a, b)))
 
 
 def _floats(values: tuple[float, ...]) -> tuple[float, ...]:

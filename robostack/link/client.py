@@ -238,11 +238,12 @@ class Client:
 
 
 def arrays(tensors: dict[str, Tensor]) -> dict[str, Array]:
-    """Return the arrays of a reading or step."""
-    return {name: _array(tensor) for name, tensor in tensors.items()}
-
-
-def _array(tensor: Tensor) -> Array:
-    if tensor.dtype != "<f4":
-        raise LinkError(f"expected float32 arrays from a node, got {tensor.dtype}")
-    return tensor.unpack()  # type: ignore[return-value]
+    """Return the arrays of a reading or step, as read-only views."""
+    found = {}
+    for name, tensor in tensors.items():
+        if tensor.dtype != "<f4":
+            raise LinkError(f"expected float32 from a node, got {tensor.dtype}")
+        array = np.frombuffer(tensor.data, _FLOAT32)
+        flat = array.shape == tensor.shape
+        found[name] = array if flat else array.reshape(tensor.shape)
+    return found

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections import deque
 
+import numpy as np
+
 from robostack.clock import Clock
 from robostack.messages import Command, Reading, Tensor
 from robostack.node.cameras import Cameras
@@ -143,6 +145,9 @@ class Pilot:
             self._journal.refuse("generation", "the node left ACTIVE meanwhile")
             return False
         same = applied is action and not limited.changed
+        if not (same or _is_action(applied, action)):
+            self._supervisor.leave("fault", f"the driver says it sent {applied}")
+            return False
         self._in_effect = command.action if same else Tensor.pack(applied)
         self._answered, self._applied = command.seq, applied
         self._answer = Action(
@@ -218,3 +223,9 @@ def as_world(robot: Robot) -> World | None:
     if all(hasattr(robot, name) for name in ("seed", "truth", "now", "sleep_until")):
         return robot  # type: ignore[return-value]
     return None
+
+
+def _is_action(applied: Array, action: Array) -> bool:
+    """Return whether what a driver says it sent can have been sent."""
+    like = applied.dtype == action.dtype and applied.shape == action.shape
+    return like and bool(np.isfinite(applied).all())

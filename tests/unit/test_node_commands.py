@@ -7,6 +7,7 @@ from node_bench import Bench
 from robot_examples import BlindFake, BrokenFake, RecordingFake
 
 from robostack.messages import Closed, Event, Notice, Reading, Refusal, Step, Tensor
+from robostack.safety import ActionLimiter, CommandError
 
 
 @pytest.fixture
@@ -251,3 +252,17 @@ def test_every_field_of_a_command_is_used(bench):
     used = {"session", "generation", "seq", "ttl_s", "intervention", "action"}
     fields = {f.name for f in msgspec.structs.fields(type(bench.command()))}
     assert fields - used == {"sent_s"}  # of a clock that is never compared
+
+
+@pytest.mark.parametrize("sent", [[np.nan, 0.0], [0.0], [[0.0, 0.0]]])
+def test_a_driver_that_says_it_sent_what_it_cannot_have_is_a_fault(bench, sent):
+    bench.robot.apply = lambda action: np.float32(sent)
+    bench.say(bench.command([0.01, 0.0]))
+    assert not bench.moved
+    assert bench.machine.state == "fault"
+    assert "the driver says it sent" in bench.machine.cause
+
+
+def test_a_wrong_length_is_refused_without_the_wire_too(bench):
+    with pytest.raises(CommandError, match="expected 2 elements, got 1"):
+        ActionLimiter(bench.limits)(np.zeros(1, np.float32))

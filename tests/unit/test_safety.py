@@ -66,6 +66,17 @@ def test_range_and_step_are_clipped_and_named(action, limited, changed, outside)
     assert result.outside is outside
 
 
+@pytest.mark.parametrize("rim", [[1.0, 2.0], [-1.0, 0.0]])
+@pytest.mark.parametrize("place", [0, 1])
+def test_bounds_hold_within_one_step_of_the_rim(rim, place):
+    action = float32(rim)
+    action[place] += 0.08 * np.sign(rim[0])
+    result = settled(rim)(action)
+    assert result.action.tolist() == rim
+    assert result.changed == (LIMITS.names[place],)
+    assert result.outside
+
+
 def test_the_first_action_is_held_near_what_was_measured():
     limiter = ActionLimiter(LIMITS)
     limiter.start(float32([0.5, 1.0]))
