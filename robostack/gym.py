@@ -11,9 +11,11 @@ command time-out finds its episode truncated.
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any
 
 import gymnasium
+import msgspec
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
@@ -24,7 +26,9 @@ from robostack.link.errors import LeftError
 from robostack.link.keys import ClientKeys
 from robostack.messages import Reading
 from robostack.node.embedded import embedded
+from robostack.node.serve import Options
 from robostack.robot import Task
+from robostack.safety import derive
 from robostack.spec import Array, ArraySpec, RobotSpec, concatenate
 
 Observation = dict[str, Array] | Array
@@ -121,7 +125,7 @@ class RobotEnv(gymnasium.Env[Observation, Array]):
             self._end(terminated=False, reason="closed")
 
     def _start(self, address: str) -> str:
-        node = embedded(address, lockstep=address.startswith("sim:"))
+        node = embedded(address, options=_options(address))
         return self._stack.enter_context(node).endpoint
 
     def _end(self, *, terminated: bool, reason: str) -> None:
@@ -183,3 +187,17 @@ def _space(robot: RobotSpec, *, flat: bool) -> spaces.Space[Any]:
 def _box(array: ArraySpec) -> spaces.Space[Any]:
     low, high = np.array(array.low, np.float32), np.array(array.high, np.float32)
     return spaces.Box(low, high)
+
+
+def _options(address: str) -> Options:
+    """Return how to serve `address` for ourselves.
+
+    Exploration throws joints back and forth, which a node takes for a wrong scale and
+    latches; in a world of our own, steps are still limited, and that is enough.
+    """
+    kind, name, argument = plugins.parse(address)
+    if kind != "sim":
+        return Options()
+    limits = derive(plugins.load(kind, name).spec(argument))
+    free = msgspec.structs.replace(limits, reversals=sys.maxsize)
+    return Options(lockstep=True, limits=free)

@@ -27,6 +27,7 @@ from robostack.spec import Array, RobotSpec, SpecError, float32
 _FIRST_RAD = 0.05  # largest first step from where the robot was measured
 _FIRST_PART = 0.02  # the same for elements in other units, in parts of their range
 _TOLERANCE = 1e-6  # parts of the range that rounding may leave the bounds by
+_CHATTER = 10  # commands in a row of which half may not be reversals
 
 
 class CommandError(SpecError):
@@ -46,6 +47,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     step: tuple[float, ...]  # largest change per control period
     first: tuple[float, ...]  # largest distance of the first action from where we are
     outside_per_s: float  # commands out of bounds, within one second, before FAULT
+    reversals: int  # commands that turn round beyond the largest step, before FAULT,
+    reversals_s: float  # within this time [s]
     command_timeout_s: float  # without a fresh command for this long: HOLD
     safe_after_s: float  # without one for this long: SAFE
 
@@ -63,6 +66,11 @@ def derive(spec: RobotSpec) -> Limits:
     action is no target for anything measured, one step from home. More than half of
     the commands of one second out of bounds means that their author works in other
     units, and is a FAULT.
+
+    So are reversals in half of ten commands in a row: an element was to go farther than
+    its largest step, and in the very next command as far back. Who is merely far from
+    where he wants to be is clamped one way only, command after command. What comes of
+    a wrong scale is thrown about, and a robot on legs has less than a second.
     """
     action, step = spec.action, spec.max_action_step
     columns = zip(action.units, action.low, action.high, step, strict=True)
@@ -77,6 +85,8 @@ def derive(spec: RobotSpec) -> Limits:
         step=step,
         first=tuple(near) if spec.tracks else step,
         outside_per_s=0.5 / spec.control_period_s,
+        reversals=_CHATTER // 2 - 1,
+        reversals_s=_CHATTER * spec.control_period_s,
         command_timeout_s=spec.command_timeout_s,
         safe_after_s=max(0.5, 2 * spec.command_timeout_s),
     )
@@ -88,6 +98,7 @@ class Limited(NamedTuple):
     action: Array  # (A,)
     changed: tuple[str, ...]  # names of the elements that differ from the request
     outside: bool  # the request left the bounds, and not only the largest step
+    pushed: tuple[int, ...]  # where it went beyond the largest step: -1, 1, or else 0
 
 
 class ActionLimiter:
@@ -151,7 +162,7 @@ class ActionLimiter:
             and all(map(le, values, self._high))
             and all(map(le, map(abs, map(sub, values, self._base)), self._reach))
         ):
-            return Limited(action, (), False)
+            return Limited(action, (), False, ())
         return self._clip(values)
 
     def _clip(self, values: list[float]) -> Limited:
@@ -161,12 +172,17 @@ class ActionLimiter:
         floor = map(max, self._low, map(sub, self._base, self._reach))
         ceiling = map(min, self._high, map(add, self._base, self._reach))
         limited = list(map(min, map(max, values, floor), ceiling))
-        inside = map(min, map(max, values, self._low), self._high)
+        inside = list(map(min, map(max, values, self._low), self._high))
         return Limited(
             float32(limited),
             tuple(compress(self._names, self._beyond(values, limited))),
             any(self._beyond(values, inside)),
+            tuple(map(sub, self._over(inside, limited), self._over(limited, inside))),
         )
+
+    def _over(self, a: Iterable[float], b: Iterable[float]) -> Iterator[bool]:
+        """Say which elements of `a` are above `b` by more than rounding."""
+        return map(lt, self._slack, map(sub, a, b))
 
     def _beyond(self, a: Iterable[float], b: Iterable[float]) -> Iterator[bool]:
         """Say which elements differ by more than rounding."""
@@ -179,18 +195,43 @@ def _floats(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 class RateLimit:
-    """Says when something happens more than `per_s` times within one second."""
+    """Says when something happens more than `most` times within `window_s`."""
 
-    def __init__(self, per_s: float) -> None:
-        self._per_s = per_s
+    def __init__(self, most: float, window_s: float = 1.0) -> None:
+        self._most = most
+        self._window_s = window_s
         self._stamps: deque[float] = deque()
 
     def exceeded(self, now: float) -> bool:
         """Note one occurrence at `now` [s]; return whether it is one too many."""
         self._stamps.append(now)
-        while self._stamps[0] <= now - 1.0:
+        while self._stamps[0] <= now - self._window_s:
             self._stamps.popleft()
-        return len(self._stamps) > self._per_s
+        return len(self._stamps) > self._most
+
+
+class Chatter:
+    """Says when too many commands throw an element one way and then the other."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._rate = RateLimit(limits.reversals, limits.reversals_s)
+        self._pushed: tuple[int, ...] = ()
+
+    def start(self) -> None:
+        """Forget the command before: an episode begins."""
+        self._pushed = ()
+
+    def exceeded(self, pushed: tuple[int, ...], now: float) -> bool:
+        """Note the next command, `Limited.pushed`; return whether it is one too many.
+
+        Args:
+            pushed: (A,) or empty, as `Limited` has it.
+            now: [s], by the node's clock.
+        """
+        both = zip(self._pushed, pushed, strict=False)  # empty: beyond no step
+        turned = any(before * after < 0 for before, after in both)
+        self._pushed = pushed
+        return turned and self._rate.exceeded(now)
 
 
 class Watchdog:

@@ -20,7 +20,14 @@ from robostack.node.journal import Action, Journal, Sensed
 from robostack.node.sensors import Sensors
 from robostack.node.supervisor import Supervisor
 from robostack.robot import Robot, World
-from robostack.safety import ActionLimiter, CommandError, Limits, RateLimit
+from robostack.safety import (
+    ActionLimiter,
+    Chatter,
+    CommandError,
+    Limited,
+    Limits,
+    RateLimit,
+)
 from robostack.spec import Array, float32
 
 
@@ -46,6 +53,7 @@ class Pilot:
         self._journal = journal
         self._limiter = ActionLimiter(limits)
         self._outside = RateLimit(limits.outside_per_s)
+        self._chatter = Chatter(limits)
         self._sensors = Sensors(robot)
         self._cameras = Cameras(robot, journal, supervisor.drive, lockstep=lockstep)
         periods = math.ceil(limits.command_timeout_s / robot.spec.control_period_s) + 2
@@ -58,6 +66,7 @@ class Pilot:
         self._seq = -1
         self._answered = -1
         self._stamps.clear()
+        self._chatter.start()
         self._sensed: Sensed | None = None
         self._applied: Array | None = None
         self._answer: Action | None = None  # to the newest reading
@@ -148,8 +157,7 @@ class Pilot:
             now - self._stamp(command.seq),
             command.intervention,
         )
-        if limited.changed:
-            self._note_clamp(limited.outside, now)
+        self._note(limited, now)
         return True
 
     def advance(self) -> bool:
@@ -190,13 +198,23 @@ class Pilot:
         back = self._seq - seq
         return self._stamps[-1 - back] if back < len(self._stamps) else -math.inf
 
-    def _note_clamp(self, outside: bool, now: float) -> None:
-        self._journal.counts.clamps += 1
-        if outside and self._outside.exceeded(now):
+    def _note(self, limited: Limited, now: float) -> None:
+        """Count a clamp; FAULT if there are too many, or they go back and forth."""
+        if limited.changed:
+            self._journal.counts.clamps += 1
+        limits = self._limits
+        if limited.outside and self._outside.exceeded(now):
             self._supervisor.leave(
                 "fault",
-                f"more than {self._limits.outside_per_s:g} commands out of bounds "
+                f"more than {limits.outside_per_s:g} commands out of bounds "
                 f"within one second: does their author use other units?",
+            )
+        if self._chatter.exceeded(limited.pushed, now):
+            self._supervisor.leave(
+                "fault",
+                f"more than {limits.reversals} commands within {limits.reversals_s:g} "
+                f"s went back and forth beyond the largest step: is the scale of their "
+                f"author's actions wrong?",
             )
 
 

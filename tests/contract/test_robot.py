@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import numpy as np
 import pytest
+from installed import need
 
 from robostack import plugins
 from robostack.node.serve import make as make_robot
@@ -23,6 +24,7 @@ ADDRESSES = [
 
 @pytest.fixture(params=ADDRESSES)
 def address(request):
+    need(request.param)
     return request.param
 
 

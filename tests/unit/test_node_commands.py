@@ -170,9 +170,26 @@ def test_commands_out_of_bounds_all_the_time_are_a_fault(bench):
     assert "out of bounds" in bench.machine.cause
 
 
-def test_steps_that_are_too_large_are_not(bench):
+def test_a_target_far_away_is_not(bench):
     for i in range(60):
+        bench.step([1.5 * (-1) ** (i // 14), 0.0])
+    assert bench.machine.state == "active"
+    assert bench.end().clamps > 40
+
+
+def test_back_and_forth_beyond_the_largest_step_is_a_fault(bench):
+    for i in range(6):
+        assert bench.machine.state == "active"
         bench.step([1.5 * (-1) ** i, 0.0])
+    assert bench.machine.state == "fault"
+    assert "more than 4 commands within 0.2 s" in bench.machine.cause
+    assert "scale" in bench.machine.cause
+    assert bench.robot.calls[-1] == "stop"
+
+
+def test_back_and_forth_within_the_largest_step_is_not(bench):
+    for i in range(60):
+        bench.step([0.04 * (-1) ** i, 0.0])
     assert bench.machine.state == "active"
 
 

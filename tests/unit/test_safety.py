@@ -11,6 +11,7 @@ from robostack.messages import Tensor
 from robostack.safety import (
     LATCHED,
     ActionLimiter,
+    Chatter,
     CommandError,
     Limits,
     Machine,
@@ -27,6 +28,8 @@ LIMITS = Limits(
     step=(0.1, 0.5),
     first=(0.05, 0.1),
     outside_per_s=3,
+    reversals=2,
+    reversals_s=0.5,
     command_timeout_s=0.1,
     safe_after_s=0.5,
 )
@@ -42,7 +45,7 @@ def settled(at=(0.0, 1.0)):
 def test_an_action_within_limits_passes_unchanged():
     action = float32([0.1, 0.5])
     assert settled()(action).action.tobytes() == action.tobytes()
-    assert settled()(action)[1:] == ((), False)
+    assert settled()(action)[1:] == ((), False, ())
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,25 @@ def test_measured_out_of_bounds_leads_back_inside():
     limiter = ActionLimiter(LIMITS)
     limiter.start(float32([1.2, -0.3]))
     assert limiter(float32([1.2, -0.3])).action.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("action", "pushed"),
+    [
+        ([0.3, 1.0], (1, 0)),
+        ([-0.3, 1.6], (-1, 1)),
+        ([0.0, 9.0], (0, 1)),
+        ([0.1, 0.5], ()),
+    ],
+)
+def test_what_went_beyond_the_largest_step_is_told_with_its_direction(action, pushed):
+    assert settled()(float32(action)).pushed == pushed
+
+
+def test_what_only_left_the_bounds_pushed_nowhere():
+    result = settled(at=(1.0, 2.0))(float32([1e30, 9.0]))
+    assert result.changed == LIMITS.names
+    assert result.pushed == (0, 0)
 
 
 def test_rounding_is_no_clamp():
@@ -151,6 +173,7 @@ def test_limits_follow_from_the_spec(robot):
     assert limits.first == (0.05, 0.05)  # rad
     assert limits.outside_per_s == 25  # half of the commands at 50 Hz
     assert limits.safe_after_s == 0.5
+    assert (limits.reversals, limits.reversals_s) == (4, 0.2)  # of ten commands
 
 
 def test_without_a_measured_target_the_first_step_is_a_step(robot):
@@ -174,6 +197,48 @@ def test_rate_limit_counts_within_one_second():
 def test_rate_limit_forgets_what_is_older():
     rate = RateLimit(1)
     assert not any(rate.exceeded(1.1 * i) for i in range(20))
+
+
+def test_rate_limit_counts_within_its_own_window():
+    rate = RateLimit(1, window_s=0.1)
+    assert not any(rate.exceeded(0.11 * i) for i in range(20))
+    assert rate.exceeded(20 * 0.11 - 0.05)
+
+
+UP, DOWN = (1, 0), (-1, 0)
+
+
+def chatters(*pushes, every_s=0.02):
+    chatter = Chatter(LIMITS)
+    return [chatter.exceeded(p, every_s * i) for i, p in enumerate(pushes)]
+
+
+def test_back_and_forth_is_chatter_from_one_reversal_too_many_on():
+    assert chatters(UP, DOWN, UP, DOWN, UP) == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    "pushes",
+    [
+        [UP] * 20,  # far from where it wants to be
+        [UP, (0, 0)] * 10 + [DOWN, (0, 0)] * 10,
+        [UP, (), DOWN, ()] * 10,  # commands within limits in between
+        [(1, 0), (0, -1)] * 10,  # two elements, one way each
+    ],
+)
+def test_no_chatter_where_nothing_turns_round_at_once(pushes):
+    assert not any(chatters(*pushes))
+
+
+def test_reversals_far_apart_are_no_chatter():
+    assert not any(chatters(*[UP, DOWN] * 10, every_s=0.3))
+
+
+def test_chatter_does_not_reach_across_episodes():
+    chatter = Chatter(LIMITS)
+    for i in range(20):
+        chatter.start()
+        assert not chatter.exceeded([UP, DOWN][i % 2], 0.02 * i)
 
 
 def test_watchdog_expires_when_the_time_is_up():
