@@ -105,9 +105,7 @@ def test_a_bare_node_is_driven_by_a_cpu_runtime(bare, cpu, tmp_path):
     endpoint = f"ipc://{tmp_path}/node"
     node = subprocess.Popen(
         [str(bare / "robostack"), "serve", "hardware:fake", "--bind", endpoint],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        stdout=subprocess.DEVNULL,
         cwd=tmp_path,
     )
     try:
