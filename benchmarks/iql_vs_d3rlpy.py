@@ -45,7 +45,7 @@ SETS = {  # name -> files, of which all transitions are taken
 }
 THEIRS = Path(__file__).with_name("iql_vs_d3rlpy_theirs.py")
 EVALUATION_SEED = 50_000
-ROUNDS, UPDATES = 25, 60  # of the paired timing
+ROUNDS, UPDATES = 25, 100  # of the paired timing
 
 
 def make_arrays(args: argparse.Namespace) -> None:
@@ -94,7 +94,7 @@ def load_spec() -> object:
 def train_theirs(args: argparse.Namespace) -> None:
     """Train d3rlpy's IQL, one seed after the other."""
     for seed in range(args.seeds):
-        for name in SETS:
+        for name in args.sets:
             folder = args.work / "runs" / "d3rlpy-iql" / name / str(seed)
             if (folder / "speed.txt").exists():
                 continue
@@ -105,7 +105,7 @@ def train_theirs(args: argparse.Namespace) -> None:
 def train_ours(args: argparse.Namespace) -> None:
     """Train our IQL and BC on the same transitions."""
     for seed in range(args.seeds):
-        for name in SETS:
+        for name in args.sets:
             for algorithm in ("iql", "bc"):
                 train_one(args, algorithm, name, seed)
 
@@ -142,7 +142,7 @@ def score(args: argparse.Namespace) -> None:
     """Try every policy in the world; one file of returns each."""
     arena = open_arena(WORLD)
     for kind in ("iql", "bc", "d3rlpy-iql"):
-        for name in SETS:
+        for name in args.sets:
             for seed in range(args.seeds):
                 folder = args.work / "runs" / kind / name / str(seed)
                 path = folder / f"returns-{args.episodes}.json"
@@ -227,7 +227,7 @@ def table(args: argparse.Namespace) -> None:
     """Print the scores as a table."""
     print("| set | transitions | the data | d3rlpy IQL | our BC | our IQL |")
     print("|---|---|---|---|---|---|")
-    for name in SETS:
+    for name in args.sets:
         arrays = np.load(args.work / f"{name}.npz")
         cells = [cell(args, kind, name) for kind in ("d3rlpy-iql", "bc", "iql")]
         size, logged = len(arrays["reward"]), float(arrays["mean_return"])
@@ -261,6 +261,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/iql_vs_d3rlpy"))
     parser.add_argument("--d3rlpy", type=Path, help="python that has d3rlpy")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=20)
