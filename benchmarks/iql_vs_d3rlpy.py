@@ -128,7 +128,8 @@ def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) ->
                 algorithm, name, seed, progress.step, f"{progress.updates_per_s:.0f}/s"
             )
 
-    offline.train(dataset, folder, plan, options, show)
+    if not offline.train(dataset, folder, plan, options, show).finished:
+        raise SystemExit(f"{folder} was interrupted; give the command again")
 
 
 def require_same(batch: Batch, arrays: np.lib.npyio.NpzFile) -> None:
