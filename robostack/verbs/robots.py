@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -201,10 +202,9 @@ def recording(
 def summarize(outcomes: list[Outcome]) -> Summary:
     """Return the outcomes of a run in numbers."""
     judged = [o for o in outcomes if o.returns is not None]
-    refused: dict[str, int] = {}
+    refused: Counter[str] = Counter()
     for outcome in outcomes:
-        for cause, count in outcome.ended.refused.items():
-            refused[cause] = refused.get(cause, 0) + count
+        refused.update(outcome.ended.refused)
     return Summary(
         episodes=len(outcomes),
         steps=[o.steps for o in outcomes],
@@ -214,7 +214,7 @@ def summarize(outcomes: list[Outcome]) -> Summary:
         inference_s=percentiles(np.concatenate([o.inference_s for o in outcomes])),
         late=sum(o.late for o in outcomes),
         clamps=sum(o.ended.clamps for o in outcomes),
-        refused=refused,
+        refused=dict(refused),
     )
 
 
