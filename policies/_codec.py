@@ -10,7 +10,7 @@ what leaves the codec is absolute all the same, in the robot's units, and within
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,22 @@ ActionFrame = Literal["absolute", "delta", "auto"]  # auto: delta where the robo
 
 EDGE = 1.0 - 1e-5  # actions of the data are clipped to this
 _STD_FLOOR = 1e-3  # added to the spread, so that a constant column stays finite
+
+
+class Coding(Protocol):
+    """The settings of an algorithm that a codec follows."""
+
+    @property
+    def normalize(self) -> bool:
+        """Standardize observations by the dataset's statistics."""
+
+    @property
+    def action_frame(self) -> ActionFrame:
+        """What actions are relative to."""
+
+    @property
+    def delta_reach(self) -> float:
+        """How many largest steps an action of 1 means, where it is a step."""
 
 
 class Codec(nn.Module):
@@ -65,6 +81,19 @@ class Codec(nn.Module):
         self.register_buffer("middle", (low + high) / 2)
         self.register_buffer("reach", reach * step if self._tracked else half)
 
+    @classmethod
+    def configured(
+        cls, spec: RobotSpec, statistics: Statistics, config: Coding
+    ) -> Codec:
+        """Return the codec that an algorithm's configuration asks for."""
+        return cls(
+            spec,
+            statistics,
+            normalize=config.normalize,
+            frame=config.action_frame,
+            reach=config.delta_reach,
+        )
+
     def observation(self, observation: Tensor) -> Tensor:
         """Return `observation` (B, O) as networks see it."""
         return (observation - self.mean) / self.std
@@ -105,7 +134,7 @@ def tracked(spec: RobotSpec, frame: ActionFrame) -> slice | None:
 class Deployed(nn.Module):
     """A policy as a robot runs it: readings in, actions in robot units out.
 
-    The spread of a policy that is not `stochastic` is 0.
+    One that is not `stochastic` has no spread.
     """
 
     def __init__(
@@ -114,14 +143,14 @@ class Deployed(nn.Module):
         super().__init__()
         self.codec = codec
         self.policy = policy
-        self._stochastic = stochastic
+        self.stochastic = stochastic
 
-    def forward(self, *readings: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, *readings: Tensor) -> tuple[Tensor, ...]:
         """Return action and spread, (B, A) each, for arrays (B, n) in spec order."""
         observation = torch.cat(readings, dim=-1)
         unit = self.policy(self.codec.observation(observation))
         action = self.codec.decode(unit, observation)
-        if not self._stochastic:
-            return action, torch.zeros_like(action)
+        if not self.stochastic:
+            return (action,)
         std = self.codec.spread(self.policy.log_std.exp())
         return action, std.expand_as(action)

@@ -9,14 +9,15 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from torch import nn
 
 from robostack.spec import RobotSpec
+
+from ._codec import Deployed
 
 _LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-def export_onnx(policy: nn.Module, spec: RobotSpec) -> bytes:
+def export_onnx(policy: Deployed, spec: RobotSpec) -> bytes:
     """Return `policy` as an ONNX file: an input per observation array, by its name."""
     policy = copy.deepcopy(policy).cpu().eval()
     readings = tuple(torch.zeros(2, array.size) for array in spec.observation.values())
@@ -26,7 +27,7 @@ def export_onnx(policy: nn.Module, spec: RobotSpec) -> bytes:
             policy,
             readings,
             input_names=list(spec.observation),
-            output_names=["action", "action_std"],
+            output_names=["action", "action_std"][: 1 + policy.stochastic],
             dynamic_shapes=(tuple({0: batch} for _ in readings),),
             dynamo=True,
             external_data=False,

@@ -81,20 +81,22 @@ class TorchLearner:
     ) -> None:
         """Take charge of everything that is saved; call at the end of __init__."""
         self._policy = policy
+        self.stochastic = policy.stochastic
         self._nets = nn.ModuleDict({"codec": self._codec, **nets})
         self._optimizers = dict(optimizers)
 
     def act(self, observation: Array, rng: np.random.Generator | None) -> Array:
         """Return actions (B, A) [robot units]; the mean, or a sample drawn by `rng`."""
-        action, std = self._forward(observation)
-        if rng is None:
+        action, *std = self._forward(observation)
+        if rng is None or not std:
             return action
         noise = rng.standard_normal(action.shape, dtype=np.float32)
-        return self.spec.action.clip(action + std * noise)
+        return self.spec.action.clip(action + std[0] * noise)
 
     def action_std(self, observation: Array) -> Array:
         """Return the spread (B, A) of sampled actions; 0 where there is none."""
-        return self._forward(observation)[1]
+        action, *std = self._forward(observation)
+        return std[0] if std else np.zeros_like(action)
 
     def export(self) -> bytes:
         """Return the policy as one ONNX graph; robostack/bundle.py has the layout."""
@@ -152,10 +154,9 @@ class TorchLearner:
         return Inputs(observations, observations[:size], action, reward, discount)
 
     @torch.inference_mode()
-    def _forward(self, observation: Array) -> tuple[Array, Array]:
+    def _forward(self, observation: Array) -> list[Array]:
         raw = torch.from_numpy(float32(observation)).to(self._device)
-        action, std = self._policy(raw)
-        return action.cpu().numpy(), std.cpu().numpy().copy()
+        return [output.cpu().numpy().copy() for output in self._policy(raw)]
 
 
 def make_policy(

@@ -108,13 +108,7 @@ class Learner(TorchLearner):
         steps: int,
         seed: int,
     ) -> None:
-        codec = Codec(
-            spec,
-            statistics,
-            normalize=config.normalize,
-            frame=config.action_frame,
-            reach=config.delta_reach,
-        )
+        codec = Codec.configured(spec, statistics, config)
         super().__init__(spec, codec, config.device, seed)
         self._config, self._steps = config, steps
         inputs, hidden = spec.observation_size, config.hidden

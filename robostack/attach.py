@@ -110,12 +110,8 @@ def attach(model_path: Path, contract_path: Path, path: Path) -> Attached:
 
 def robot_spec(source: str, folder: Path) -> RobotSpec:
     """Return the spec of `sim:WORLD`, `hardware:ROBOT` or of a JSON file."""
-    if source.startswith(("sim:", "hardware:")):
-        address = plugins.parse(source)
-        spec: RobotSpec = plugins.load(address.kind, address.name).spec(
-            address.argument
-        )
-        return spec
+    if plugins.is_address(source):
+        return plugins.spec(source)
     try:
         return msgspec.json.decode((folder / source).read_bytes(), type=RobotSpec)
     except (OSError, msgspec.MsgspecError, SpecError) as error:

@@ -27,7 +27,7 @@ from robostack.bundle import (
 from robostack.data.dataset import open_dataset
 from robostack.learner import Learner
 from robostack.runtime.session import Batched
-from robostack.spec import Array, RobotSpec, concatenate, float32
+from robostack.spec import Array, RobotSpec, concatenate, float32, split
 from robostack.training import checkpoint, run
 
 TOLERANCE = 1e-5
@@ -131,7 +131,7 @@ def export(
         )
     robot = learner.spec
     golden = observations[:: max(1, len(observations) // _GOLDEN_ROWS)][:_GOLDEN_ROWS]
-    std = learner.action_std(golden)
+    spread = learner.action_std(golden) if learner.stochastic else golden[:0]
     manifest = Manifest(
         schema=bundle.SCHEMA,
         robot=robot,
@@ -139,13 +139,13 @@ def export(
         semantics=_SEMANTICS[robot.control],
         history=1,
         chunk=1,
-        stochastic=True,
+        stochastic=learner.stochastic,
         state={},
         provenance=provenance,
         golden=Golden(
             inputs={k: v.tolist() for k, v in split(robot, golden).items()},
             action=learner.act(golden, None).tolist(),
-            action_std=std.tolist(),
+            action_std=spread.tolist(),
             tolerance=tolerance,
         ),
         graph_sha256="",
@@ -164,7 +164,8 @@ def prove(
         for start in range(0, len(observations), size):
             rows = observations[start : start + size]
             outputs = run(split(learner.spec, rows))
-            action, std = outputs["action"], outputs["action_std"]
+            action = outputs["action"]
+            std = outputs["action_std"] if learner.stochastic else 0 * action
             action_error = max(action_error, _gap(action, learner.act(rows, None)))
             action_error = max(action_error, _gap(std, learner.action_std(rows)))
             noise = np.random.default_rng(start).standard_normal(std.shape, np.float32)
@@ -189,13 +190,6 @@ def probes(robot: RobotSpec, recorded: Array) -> Array:
     random = rng.uniform(low, high, (_RANDOM_ROWS, low.size))
     chosen = recorded[rng.permutation(len(recorded))[:_RECORDED_ROWS]]
     return float32(np.concatenate([edges, corners, chosen, random]))
-
-
-def split(robot: RobotSpec, observations: Array) -> dict[str, Array]:
-    """Return the arrays (B, n) that observations (B, O) are made of."""
-    ends = np.cumsum([array.size for array in robot.observation.values()])
-    pieces = np.split(observations, ends[:-1], axis=1)
-    return {k: float32(v) for k, v in zip(robot.observation, pieces, strict=True)}
 
 
 def now() -> str:

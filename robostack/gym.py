@@ -195,9 +195,8 @@ def _options(address: str) -> Options:
     Exploration throws joints back and forth, which a node takes for a wrong scale and
     latches; in a world of our own, steps are still limited, and that is enough.
     """
-    kind, name, argument = plugins.parse(address)
-    if kind != "sim":
+    if plugins.parse(address).kind != "sim":
         return Options()
-    limits = derive(plugins.load(kind, name).spec(argument))
+    limits = derive(plugins.spec(address))
     free = msgspec.structs.replace(limits, reversals=sys.maxsize)
     return Options(lockstep=True, limits=free)

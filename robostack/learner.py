@@ -42,6 +42,7 @@ class Learner(Protocol):
     """Networks and their update."""
 
     spec: RobotSpec
+    stochastic: bool  # its actions have a spread, and so has what it exports
 
     def update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step; the metrics are read only when they are logged."""

@@ -3,6 +3,7 @@
     names("sim")           -> ["double_pendulum", "gym", "pendulum", "so101_table"]
     load("sim", "gym")     -> the module robostack.sim.gym
     parse("sim:gym/Hopper-v5") -> ("sim", "gym", "Hopper-v5")
+    spec("sim:gym/Hopper-v5")  -> its RobotSpec
 
 Another package adds content by an entry point in the group `robostack.<kind>`.
 """
@@ -15,6 +16,8 @@ import importlib.metadata
 import pkgutil
 from types import ModuleType
 from typing import NamedTuple
+
+from robostack.spec import RobotSpec
 
 KINDS = ("policies", "sim", "hardware")
 
@@ -83,6 +86,18 @@ def parse(text: str) -> Address:
     if name not in names(kind):
         raise PluginError(unknown(kind, name, names(kind)))
     return Address(kind, name, argument)
+
+
+def spec(address: str) -> RobotSpec:
+    """Return the spec of `sim:NAME[/ARGUMENT]` or `hardware:NAME[/ARGUMENT]`."""
+    kind, name, argument = parse(address)
+    found: RobotSpec = load(kind, name).spec(argument)
+    return found
+
+
+def is_address(text: str) -> bool:
+    """Return whether `text` is meant as an address, and not as a file or endpoint."""
+    return text.startswith(("sim:", "hardware:"))
 
 
 def unknown(what: str, name: str, known: list[str]) -> str:

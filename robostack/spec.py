@@ -148,6 +148,13 @@ def concatenate(spec: RobotSpec, reading: dict[str, Array]) -> Array:
     return np.concatenate([reading[name] for name in spec.observation], axis=-1)
 
 
+def split(spec: RobotSpec, observations: Array) -> dict[str, Array]:
+    """Return the arrays (B, n_k) that `observations` (B, O) are made of."""
+    ends = np.cumsum([array.size for array in spec.observation.values()])
+    pieces = np.split(observations, ends[:-1], axis=1)
+    return {k: float32(v) for k, v in zip(spec.observation, pieces, strict=True)}
+
+
 def difference(here: RobotSpec, there: RobotSpec) -> list[str]:
     """Return what differs between two specs, a sentence each; empty if nothing does.
 

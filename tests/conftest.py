@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from robostack.bundle import SCHEMA, Bundle, Golden, Manifest, Provenance, write
-from robostack.spec import ArraySpec, RobotSpec, float32
+from robostack.spec import ArraySpec, RobotSpec, float32, split
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -122,13 +122,6 @@ def linear_manifest(robot: RobotSpec, **changes) -> Manifest:
         "graph_sha256": "",
     }
     return Manifest(**{**fields, **changes})
-
-
-def split(robot: RobotSpec, observation):
-    """Return the arrays (B, n) that observations (B, O) are made of."""
-    ends = np.cumsum([array.size for array in robot.observation.values()])
-    pieces = np.split(observation, ends[:-1], axis=1)
-    return dict(zip(robot.observation, pieces, strict=True))
 
 
 @pytest.fixture

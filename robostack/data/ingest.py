@@ -66,9 +66,7 @@ def ingest(
 def spec_of(source: Source, name: str, note: Note = ignore) -> RobotSpec:
     """Return the spec of `source.robot`, or what the format makes of the file."""
     if source.robot:
-        where = plugins.parse(source.robot)
-        spec: RobotSpec = plugins.load(where.kind, where.name).spec(where.argument)
-        return spec
+        return plugins.spec(source.robot)
     guess = getattr(formats.load(name), "guess", None)
     if guess is None:
         raise FormatError(

@@ -8,7 +8,7 @@ import msgspec
 from rich.table import Table
 from tyro.conf import Positional
 
-from robostack import bundle
+from robostack import bundle, plugins
 from robostack.spec import ArraySpec, RobotSpec, difference
 
 from .verb import Verb, VerbError, console, print_json
@@ -105,14 +105,8 @@ def attach(flags: Attach) -> int:
 
 
 def _spec_of(robot: str) -> RobotSpec:
-    if robot.startswith(("sim:", "hardware:")):
-        from robostack import plugins
-
-        address = plugins.parse(robot)
-        spec: RobotSpec = plugins.load(address.kind, address.name).spec(
-            address.argument
-        )
-        return spec
+    if plugins.is_address(robot):
+        return plugins.spec(robot)
     from robostack.link.client import Client
 
     with Client(robot, name="bundle verify") as client:

@@ -34,6 +34,7 @@ class Train(msgspec.Struct, frozen=True):
     labeller: str = ""  # whose rewards; default: the recipe's, or the only ones there
     steps: int = 0  # updates; 0: the recipe's
     seed: int = 0
+    threads: int = 1  # of math libraries; OMP_NUM_THREADS has the last word
     resume: bool = False  # go on with the run in that folder, or begin it
     world: str = ""  # evaluate on a schedule in, for example, sim:gym/Hopper-v5
     task: str = ""  # of the world; default: its first
@@ -63,7 +64,9 @@ def train(flags: Train) -> int:
     """Train, with a progress bar."""
     from robostack.data.dataset import open_dataset
     from robostack.training import offline, recipe
+    from robostack.training.process import prepare
 
+    prepare(flags.threads)
     changes = list(flags.set)
     if flags.steps:
         changes.append(f"steps={flags.steps}")

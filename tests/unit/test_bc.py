@@ -3,9 +3,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from robostack import bundle  # noqa: E402
+from robostack.bundle import Provenance  # noqa: E402
+from robostack.export import export  # noqa: E402
 from robostack.learner import Batch, LearnerError, Statistics  # noqa: E402
 from robostack.policies import bc  # noqa: E402
-from robostack.spec import float32  # noqa: E402
+from robostack.runtime.session import Session  # noqa: E402
+from robostack.spec import float32, split  # noqa: E402
 
 STATISTICS = Statistics(np.zeros(4, np.float32), np.ones(4, np.float32), 0.0, 1.0)
 
@@ -45,6 +49,17 @@ def test_a_deterministic_head_has_no_spread(robot):
     assert not learner.action_std(observation).any()
     sample = learner.act(observation, np.random.default_rng(1))
     assert np.array_equal(sample, learner.act(observation, None))
+
+
+def test_a_deterministic_head_makes_a_bundle_that_does_not_sample(robot, tmp_path):
+    learner, rng = make(robot, head="deterministic"), np.random.default_rng(0)
+    provenance = Provenance("bc", {}, 0, 0, "", "0.1.0", "", {})
+    path, recorded = tmp_path / "p.onnx", noisy(rng).observation
+    policy, _ = export(learner, path, provenance, recorded)
+    assert not policy.manifest.stochastic
+    session = Session(bundle.read(path))
+    reading = {name: array[0] for name, array in split(robot, recorded).items()}
+    assert (session.act(reading, rng) == session.act(reading)).all()
 
 
 def test_losses_by_hand():

@@ -8,14 +8,16 @@ from conftest import linear_action, linear_graph
 
 from robostack import bundle
 from robostack.bundle import BundleError, Provenance
-from robostack.export import export, last_evaluation, probes, split
-from robostack.spec import float32
+from robostack.export import export, last_evaluation, probes
+from robostack.spec import float32, split
 
 PROVENANCE = Provenance("linear", {"gain": 1.0}, 3, 10, "d", "0.1.0", "now", {"r": 1.5})
 
 
 class LinearLearner:
     """Acts as the linear graph does, off by `error`, with samples off by `spread`."""
+
+    stochastic = True
 
     def __init__(self, robot, error=0.0, spread=0.1):
         self.spec = robot
