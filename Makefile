@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export MUJOCO_GL ?= egl
 
-.PHONY: demo test slow check all clean
+.PHONY: demo test slow faults check all clean
 
 demo: $(READY)  ## the whole circle on an embedded twin; ends in demo/report.html
 	@test ! -e demo || mv demo "demo.before.$$(date +%Y%m%dT%H%M%S)"
@@ -19,6 +19,9 @@ test: $(READY)  ## the default test suite
 
 slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+faults: $(READY)  ## take every promise of the node away, and see a test fail
+	$(BIN)/python tests/faults/mutate.py
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
