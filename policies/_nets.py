@@ -73,11 +73,23 @@ class Mlp(nn.Module):
                 x = self._drop(x)
         return last(x)  # type: ignore[no-any-return]
 
+    def member(self, x: Tensor, index: int) -> Tensor:
+        """Map (B, I) to (B, O) by one member of an ensemble, at its cost alone."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = _member(layer, x, index).relu_()
+        return _member(last, x, index)
+
     def _drop(self, x: Tensor) -> Tensor:
         """Zero elements at random; the generator is the learner's own, and is saved."""
         kept = 1.0 - self._dropout
         mask = torch.empty_like(x).bernoulli_(kept, generator=self._rng)
         return x * mask.div_(kept)
+
+
+def _member(layer: nn.Module, x: Tensor, index: int) -> Tensor:
+    bias, weight = layer.get_parameter("bias"), layer.get_parameter("weight")
+    return torch.addmm(bias[index], x, weight[index])
 
 
 class GaussianPolicy(nn.Module):

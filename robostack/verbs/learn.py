@@ -77,6 +77,7 @@ def train(flags: Train) -> int:
     plan = recipe.read(flags.algorithm, flags.recipe, changes)
     options = offline.Options(
         seed=flags.seed,
+        threads=flags.threads,
         resume=flags.resume,
         world=flags.world,
         task=flags.task,

@@ -13,6 +13,8 @@ ALGORITHMS = plugins.names("policies")
 FRAMES = ["absolute", "delta"]
 SMALL = {"hidden": (32, 32)}
 STEPS = 60
+# Settings that keep an algorithm close to the data, where critics know nothing yet.
+CLOSE = {"td3_bc": {"alpha": 0.05}}
 
 SPEC = RobotSpec(
     name="two_joints",
@@ -78,7 +80,8 @@ def algorithm(request):
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_it_comes_to_act_as_good_data_does(algorithm, frame):
-    learner = make(algorithm, steps=400, action_frame=frame, learning_rate=3e-3)
+    near = CLOSE.get(algorithm, {})
+    learner = make(algorithm, steps=400, action_frame=frame, learning_rate=3e-3, **near)
     batch = draw(np.random.default_rng(5), 512)
     before = np.abs(learner.act(batch.observation, None) - batch.action).mean()
     train(learner, steps=400)
@@ -260,11 +263,11 @@ def test_the_exported_graph_acts_as_the_learner_does(algorithm, frame, capfd):
         observation = draw(np.random.default_rng(size), size).observation
         pieces = np.split(observation, [2, 4], axis=1)
         outputs = run(dict(zip(SPEC.observation, map(float32, pieces), strict=True)))
-        assert outputs.keys() == {"action", "action_std"}
-        for name, expected in {
-            "action": learner.act(observation, None),
-            "action_std": learner.action_std(observation),
-        }.items():
+        answers = {"action": learner.act(observation, None)}
+        if learner.stochastic:
+            answers["action_std"] = learner.action_std(observation)
+        assert outputs.keys() == answers.keys()
+        for name, expected in answers.items():
             assert outputs[name].shape == (size, 2)
             assert np.abs(outputs[name] - expected).max() <= 1e-5
 
