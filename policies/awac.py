@@ -1,0 +1,159 @@
+"""Advantage-weighted actor-critic (Nair et al., 2020; arXiv:2006.09359).
+
+    critic   Q_k(s, a) -> reward + discount * min_k Q_target(s', a'),  a' ~ policy
+    policy   log pi(a | s) of the data's actions, weighted by exp(advantage / lambda),
+             advantage = min_k Q(s, a) - min_k Q(s, a~),  a~ ~ policy
+    target   follows the critic, a little per update
+
+Going on online is the same update on a growing replay. `inverse_temperature` is 1 /
+lambda.
+
+Where we differ from the paper, and what it changes:
+- The weight is limited (`max_weight`), as in later implementations. The paper leaves
+  the normalizer out; the authors' code normalizes over the batch (`weights = "batch"`),
+  which makes the sum of weights, and so the step, the same for every batch.
+- The value of a state is the critic at one sample of the policy (`samples`).
+- Networks are as in IQL: 2 x 256, mean through tanh, spread independent of the
+  observation, within exp(-5) and exp(2). The authors' policy has four layers and a
+  weight decay of 1e-4 (`hidden`; no decay here).
+- Actions are learned in units of the robot's own bounds, or as small steps from where
+  the robot is (`action_frame = "delta"`).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, SupportsFloat
+
+import msgspec
+import torch
+from torch import Tensor
+
+from robostack.learner import Batch, LearnerError, Statistics
+from robostack.spec import RobotSpec
+
+from ._codec import ActionFrame, Codec
+from ._learner import (
+    Mean,
+    Rim,
+    TorchLearner,
+    adam,
+    check_reward,
+    make_policy,
+    minimize,
+)
+from ._nets import Mlp, polyak_update
+
+NEEDS_REWARD = True
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hyperparameters of AWAC."""
+
+    inverse_temperature: float = 1.0  # 1 / lambda; 0 is behaviour cloning
+    weights: Literal["limited", "batch"] = "limited"  # or normalized over the batch
+    max_weight: float = 100.0  # limit on the exponential advantage weight
+    samples: int = 1  # of the policy, for the value of a state
+    target_rate: float = 0.005  # Polyak averaging of the target critic, per update
+    learning_rate: float = 3e-4
+    hidden: tuple[int, ...] = (256, 256)
+    critics: int = 2
+    dropout: float = 0.0  # in the policy
+    normalize: bool = False  # observations by mean and spread of the dataset
+    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
+    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could mean."""
+        if not (0 <= self.dropout < 1 and self.critics > 0 and self.samples > 0):
+            raise LearnerError(
+                f"expected 0 <= dropout < 1, critics > 0 and samples > 0, got "
+                f"{self.dropout}, {self.critics} and {self.samples}"
+            )
+
+
+def critic_loss(qs: Tensor, td_target: Tensor) -> Tensor:
+    """Squared TD error, summed over the critics; `qs` (K, B), `td_target` (B,)."""
+    return (qs - td_target).square().mean(-1).sum()
+
+
+def advantage_weight(advantage: Tensor, config: Config) -> Tensor:
+    """Return exp(advantage / lambda), limited or of mean 1 over the batch; (..., B)."""
+    scaled = config.inverse_temperature * advantage
+    if config.weights == "batch":
+        return scaled.softmax(-1) * scaled.shape[-1]
+    return scaled.exp().clamp(max=config.max_weight)
+
+
+def policy_loss(log_prob: Tensor, weight: Tensor) -> Tensor:
+    """Weighted negative log-likelihood; both (..., B)."""
+    return -(weight * log_prob).mean(-1).sum()
+
+
+class Learner(TorchLearner):
+    """The networks of AWAC and their update."""
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        config: Config,
+        *,
+        statistics: Statistics,
+        steps: int,
+        seed: int,
+    ) -> None:
+        codec = Codec.configured(spec, statistics, config)
+        super().__init__(spec, codec, config.device, seed)
+        self._config = config
+        policy = make_policy(codec, config.hidden, self._rng, dropout=config.dropout)
+        self.policy = policy.policy.to(self._device)
+        sizes = (spec.observation_size + spec.action.size, *config.hidden, 1)
+        lead = (config.critics,)
+        self.critic = Mlp(sizes, self._rng, lead=lead).to(self._device)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self._adam = adam([self.policy, self.critic], config.learning_rate)
+        nets = {"policy": self.policy, "critic": self.critic, "target": self.target}
+        self._adopt(policy, nets, {"both": self._adam})
+
+    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+        """Take one gradient step on policy and critic."""
+        check_reward(batch)
+        inputs, config = self._inputs(batch), self._config
+        here, after = inputs.observations.chunk(2)
+        with torch.no_grad():
+            future = self._least(self.target, after, self._sample(after))
+            td_target = inputs.reward + inputs.discount * future
+            value = sum(
+                self._least(self.critic, here, self._sample(here))
+                for _ in range(config.samples)
+            )
+        qs = self.critic(torch.cat((here, inputs.action), dim=-1)).squeeze(-1)
+        advantage = qs.detach().amin(0) - value / config.samples
+        weight = advantage_weight(advantage, config)
+        pi_loss = policy_loss(self.policy.log_prob(here, inputs.action), weight)
+        q_loss = critic_loss(qs, td_target)
+        minimize(pi_loss + q_loss, self._adam)
+        polyak_update(self.target, self.critic, config.target_rate)
+        self._updates += 1
+        return {
+            "loss/critic": Mean(q_loss),
+            "loss/policy": Mean(pi_loss),
+            "q": Mean(qs),
+            "advantage": Mean(advantage),
+            "weight": Mean(weight),
+            "actions_at_rim": Rim(inputs.action),
+        }
+
+    def _sample(self, observation: Tensor) -> Tensor:
+        """Return actions (B, A) of the policy, within [-1, 1]."""
+        mean = self.policy(observation)
+        noise = torch.randn(mean.shape, generator=self._rng, device=self._device)
+        sample: Tensor = mean + self.policy.log_std.exp() * noise
+        return sample.clamp(-1.0, 1.0)
+
+    @staticmethod
+    def _least(critic: Mlp, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the smallest answer (B,) of an ensemble."""
+        q: Tensor = critic(torch.cat((observation, action), dim=-1)).squeeze(-1)
+        return q.amin(0)
