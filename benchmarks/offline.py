@@ -1,13 +1,13 @@
-"""IQL and BC here against d3rlpy's IQL: scores, and updates per second.
+"""Algorithms here against their twins in d3rlpy: scores, and updates per second.
 
     python -m venv d3 && d3/bin/pip install d3rlpy==2.8.1 torch==2.13.0
-    python benchmarks/iql_vs_d3rlpy.py all --d3rlpy d3/bin/python --data DATA
+    python benchmarks/offline.py all --d3rlpy d3/bin/python --data DATA
 
 Both sides get the same transitions, with the same rewards, sizes (2 x 256), batch
-(256), number of updates, expectile (0.7), inverse temperature (3) and cosine of the
-actor, and one thread each. The policies after the last update are tried in Gymnasium's
-Hopper-v5 by the same code, deterministically, from the same seeds. A part whose result
-is there already is left out, so the command can be stopped and given again.
+(256), number of updates and settings (`TWINS`, and `make` in offline_theirs.py), and
+one thread each. The policies after the last update are tried in Gymnasium's Hopper-v5
+by the same code, deterministically, from the same seeds. A part whose result is there
+already is left out, so the command can be stopped and given again.
 
     all = arrays, theirs, ours, scores, pace, table
 """
@@ -15,12 +15,14 @@ is there already is left out, so the command can be stopped and given again.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -43,7 +45,13 @@ SETS = {  # name -> files, of which all transitions are taken
     "medium": ("hopper-medium-like",),
     "medium-expert": ("hopper-medium-like", "hopper-expert-like"),
 }
-THEIRS = Path(__file__).with_name("iql_vs_d3rlpy_theirs.py")
+TWINS = {  # ours, and what is set beside its recipe for locomotion
+    "iql": (),
+    "td3_bc": (),
+    "awac": ("weights=batch", "inverse_temperature=1.0"),
+}
+UNSCALED = ("bc", "td3_bc")  # the others learn from rewards scaled by the range
+THEIRS = Path(__file__).with_name("offline_theirs.py")
 EVALUATION_SEED = 50_000
 ROUNDS, UPDATES = 25, 100  # of the paired timing
 
@@ -92,33 +100,35 @@ def load_spec() -> object:
 
 
 def train_theirs(args: argparse.Namespace) -> None:
-    """Train d3rlpy's IQL, one seed after the other."""
-    for seed in range(args.seeds):
-        for name in args.sets:
-            folder = args.work / "runs" / "d3rlpy-iql" / name / str(seed)
-            if (folder / "speed.txt").exists():
-                continue
-            command = [args.d3rlpy, THEIRS, "train", args.work / f"{name}.npz"]
-            subprocess.run([*command, str(args.steps), str(seed), folder], check=True)
+    """Train d3rlpy's twins, one seed after the other."""
+    for seed, name, algorithm in runs(args, args.algorithms):
+        folder = args.work / "runs" / f"d3rlpy-{algorithm}" / name / str(seed)
+        if (folder / "speed.txt").exists():
+            continue
+        command = [args.d3rlpy, THEIRS, "train", algorithm, args.work / f"{name}.npz"]
+        subprocess.run([*command, str(args.steps), str(seed), folder], check=True)
 
 
 def train_ours(args: argparse.Namespace) -> None:
-    """Train our IQL and BC on the same transitions."""
-    for seed in range(args.seeds):
-        for name in args.sets:
-            for algorithm in ("iql", "bc"):
-                train_one(args, algorithm, name, seed)
+    """Train ours, and BC, on the same transitions."""
+    for seed, name, algorithm in runs(args, ["bc", *args.algorithms]):
+        train_one(args, algorithm, name, seed)
+
+
+def runs(args: argparse.Namespace, kinds: list[str]) -> Iterator[tuple[int, str, str]]:
+    """Return every seed, set and kind; whole seeds first."""
+    return itertools.product(range(args.seeds), args.sets, kinds)
 
 
 def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) -> None:
     arrays = np.load(args.work / f"{name}.npz")
-    changes = [f"steps={args.steps}"]
-    if algorithm == "iql":
+    changes = [f"steps={args.steps}", *TWINS.get(algorithm, ())]
+    if algorithm not in UNSCALED:
         changes.append(f"reward_scale={arrays['scale']!s}")
     plan = recipe.read(algorithm, "locomotion", changes)
     folder = args.work / "runs" / algorithm / name / str(seed)
     dataset = open_dataset(args.work / "sets" / name)
-    if algorithm == "iql":
+    if algorithm not in UNSCALED:
         require_same(offline.load_replay(dataset, plan).transitions(), arrays)
     options = offline.Options(seed=seed, resume=True)
 
@@ -142,20 +152,23 @@ def require_same(batch: Batch, arrays: np.lib.npyio.NpzFile) -> None:
 def score(args: argparse.Namespace) -> None:
     """Try every policy in the world; one file of returns each."""
     arena = open_arena(WORLD)
-    for kind in ("iql", "bc", "d3rlpy-iql"):
-        for name in args.sets:
-            for seed in range(args.seeds):
-                folder = args.work / "runs" / kind / name / str(seed)
-                path = folder / f"returns-{args.episodes}.json"
-                if path.exists():
-                    continue
-                load = load_theirs if kind.startswith("d3") else load_ours
-                result = evaluate(
-                    load(folder), arena, episodes=args.episodes, seed=EVALUATION_SEED
-                )
-                path.write_text(json.dumps(result.returns.tolist()))
-                print(kind, name, seed, f"{result.returns.mean():.0f}")
+    for seed, name, kind in runs(args, kinds(args)):
+        folder = args.work / "runs" / kind / name / str(seed)
+        path = folder / f"returns-{args.episodes}.json"
+        if path.exists():
+            continue
+        load = load_theirs if kind.startswith("d3") else load_ours
+        policy = load(folder)
+        result = evaluate(policy, arena, episodes=args.episodes, seed=EVALUATION_SEED)
+        path.write_text(json.dumps(result.returns.tolist()))
+        print(kind, name, seed, f"{result.returns.mean():.0f}")
     arena.world.close()
+
+
+def kinds(args: argparse.Namespace) -> list[str]:
+    """Return the folders of all that is compared."""
+    pairs = ([f"d3rlpy-{name}", name] for name in args.algorithms)
+    return ["bc", *itertools.chain.from_iterable(pairs)]
 
 
 def load_ours(folder: Path) -> object:
@@ -181,14 +194,20 @@ def load_theirs(folder: Path) -> object:
 
 
 def pace(args: argparse.Namespace) -> None:
-    """Time sampling and updating in turns: ours, theirs, ours, theirs, ..."""
+    """Time every pair."""
     prepare()
+    for algorithm in args.algorithms:
+        pace_one(args, algorithm)
+
+
+def pace_one(args: argparse.Namespace, algorithm: str) -> None:
+    """Time sampling and updating in turns: ours, theirs, ours, theirs, ..."""
     dataset = open_dataset(args.work / "sets" / "medium")
-    plan = recipe.read("iql", "locomotion")
+    plan = recipe.read(algorithm, "locomotion", TWINS[algorithm])
     replay = offline.load_replay(dataset, plan)
-    module = plugins.load("policies", "iql")
+    module, config = plugins.load("policies", algorithm), recipe.configure(plan)
     learner = module.Learner(
-        dataset.spec, module.Config(), statistics=replay.statistics, steps=10**6, seed=0
+        dataset.spec, config, statistics=replay.statistics, steps=10**6, seed=0
     )
     rng = np.random.default_rng(0)
 
@@ -198,7 +217,7 @@ def pace(args: argparse.Namespace) -> None:
             learner.update(replay.sample(rng, 256))
         return time.perf_counter() - start_s
 
-    command = [args.d3rlpy, THEIRS, "pace", args.work / "medium.npz"]
+    command = [args.d3rlpy, THEIRS, "pace", algorithm, args.work / "medium.npz"]
     pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipe) as process:
         while "ready" not in process.stdout.readline():
@@ -220,17 +239,17 @@ def pace(args: argparse.Namespace) -> None:
         "quartiles": statistics.quantiles(ratios, n=4),
         "load": os.getloadavg()[0],
     }
-    (args.work / "pace.json").write_text(json.dumps(result))
-    print(json.dumps(result))
+    (args.work / f"pace-{algorithm}.json").write_text(json.dumps(result))
+    print(algorithm, json.dumps(result))
 
 
 def table(args: argparse.Namespace) -> None:
     """Print the scores as a table."""
-    print("| set | transitions | the data | d3rlpy IQL | our BC | our IQL |")
-    print("|---|---|---|---|---|---|")
+    print(f"| set | transitions | the data | {' | '.join(kinds(args))} |")
+    print("|---|---|---|" + "---|" * len(kinds(args)))
     for name in args.sets:
         arrays = np.load(args.work / f"{name}.npz")
-        cells = [cell(args, kind, name) for kind in ("d3rlpy-iql", "bc", "iql")]
+        cells = [cell(args, kind, name) for kind in kinds(args)]
         size, logged = len(arrays["reward"]), float(arrays["mean_return"])
         print(f"| {name} | {size} | {logged:.0f} | {' | '.join(cells)} |")
 
@@ -260,8 +279,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("part", choices=["all", *PARTS])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--work", type=Path, default=Path("runs/iql_vs_d3rlpy"))
+    parser.add_argument("--work", type=Path, default=Path("runs/offline"))
     parser.add_argument("--d3rlpy", type=Path, help="python that has d3rlpy")
+    parser.add_argument(
+        "--algorithms", nargs="+", choices=list(TWINS), default=list(TWINS)
+    )
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=3)

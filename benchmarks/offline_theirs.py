@@ -1,0 +1,129 @@
+"""d3rlpy's side of offline.py; runs in d3rlpy's own environment.
+
+    python offline_theirs.py train ALGORITHM ARRAYS STEPS SEED FOLDER
+    python offline_theirs.py pace ALGORITHM ARRAYS
+
+`train` writes FOLDER/policy.pt (TorchScript), FOLDER/probe.npz (what the policy
+answers to some observations) and FOLDER/speed.txt [updates/s]. `pace` reads a number of
+updates from each line of its input and answers with the seconds that they took.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import d3rlpy
+import numpy as np
+import torch
+from d3rlpy.algos.utility import build_scalers_with_transition_picker
+from d3rlpy.optimizers import AdamFactory
+from d3rlpy.optimizers.lr_schedulers import CosineAnnealingLRFactory
+
+CHUNK = 1000  # updates between two lines of progress
+
+
+def make(algorithm: str, steps: int) -> "d3rlpy.algos.QLearningAlgoBase":
+    """Return d3rlpy's algorithm with the settings that ours has."""
+    factory = {"iql": make_iql, "td3_bc": make_td3_bc, "awac": make_awac}[algorithm]
+    return factory(steps).create(device="cpu:0")
+
+
+def build(
+    algorithm: str, steps: int, buffer: "d3rlpy.dataset.ReplayBuffer"
+) -> "d3rlpy.algos.QLearningAlgoBase":
+    """Return the algorithm, ready to be updated: what `fit` does first."""
+    algo = make(algorithm, steps)
+    build_scalers_with_transition_picker(algo, buffer)
+    algo.build_with_dataset(buffer)
+    return algo
+
+
+def make_td3_bc(_steps: int) -> "d3rlpy.algos.TD3PlusBCConfig":
+    """Return the paper's settings; observations are standardized."""
+    return d3rlpy.algos.TD3PlusBCConfig(
+        batch_size=256,
+        observation_scaler=d3rlpy.preprocessing.StandardObservationScaler(),
+    )
+
+
+def make_awac(_steps: int) -> "d3rlpy.algos.AWACConfig":
+    """Return weights of lambda 1, normalized over the batch."""
+    return d3rlpy.algos.AWACConfig(batch_size=256, lam=1.0)
+
+
+def make_iql(steps: int) -> "d3rlpy.algos.IQLConfig":
+    """Return the paper's locomotion settings, actor cosine too."""
+    cosine = CosineAnnealingLRFactory(T_max=steps)
+    return d3rlpy.algos.IQLConfig(
+        actor_optim_factory=AdamFactory(lr_scheduler_factory=cosine),
+        batch_size=256,
+        gamma=0.99,
+        tau=0.005,
+        expectile=0.7,
+        weight_temp=3.0,
+        max_weight=100.0,
+    )
+
+
+def read_buffer(path: Path, *, scaled: bool) -> "d3rlpy.dataset.ReplayBuffer":
+    """Return the arrays that offline.py wrote, their rewards scaled or as they were."""
+    arrays = dict(np.load(path))
+    if not scaled:
+        arrays["reward"] = (arrays["reward"] / arrays["scale"]).astype(np.float32)
+    return d3rlpy.dataset.MDPDataset(
+        observations=arrays["observation"],
+        actions=arrays["action"],
+        rewards=arrays["reward"],
+        terminals=arrays["terminated"].astype(np.float32),
+        timeouts=arrays["truncated"].astype(np.float32),
+        action_space=d3rlpy.ActionSpace.CONTINUOUS,
+    )
+
+
+def advance(
+    algo: "d3rlpy.algos.QLearningAlgoBase", buffer: object, updates: int
+) -> float:
+    """Sample and update `updates` times; return the seconds it took."""
+    start_s = time.perf_counter()
+    for _ in range(updates):
+        algo.update(buffer.sample_transition_batch(256))
+    return time.perf_counter() - start_s
+
+
+def train(algorithm: str, arrays: Path, steps: int, seed: int, folder: Path) -> None:
+    """Train from scratch, and write policy, probe and speed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    d3rlpy.seed(seed)
+    buffer = read_buffer(arrays, scaled=algorithm != "td3_bc")
+    algo = build(algorithm, steps, buffer)
+    seconds = 0.0
+    for done in range(0, steps, CHUNK):
+        seconds += advance(algo, buffer, min(CHUNK, steps - done))
+        print(
+            algorithm, arrays.stem, seed, done + CHUNK, f"{seconds:.0f} s", flush=True
+        )
+    observation = np.load(arrays)["observation"][:1000]
+    algo.save_policy(str(folder / "policy.pt"))
+    np.savez(
+        folder / "probe.npz", observation=observation, action=algo.predict(observation)
+    )
+    (folder / "speed.txt").write_text(f"{steps / seconds}\n")
+
+
+def pace(algorithm: str, arrays: Path) -> None:
+    """Answer each number of updates on stdin with the seconds they took."""
+    d3rlpy.seed(0)
+    buffer = read_buffer(arrays, scaled=algorithm != "td3_bc")
+    algo = build(algorithm, 1_000_000, buffer)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(advance(algo, buffer, int(line)), flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1] == "train":
+        name, arrays, steps, seed, folder = sys.argv[2:]
+        train(name, Path(arrays), int(steps), int(seed), Path(folder))
+    else:
+        pace(sys.argv[2], Path(sys.argv[3]))
