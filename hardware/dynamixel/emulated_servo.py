@@ -12,6 +12,7 @@ question open we take the worse case: a cleared bus watchdog goes on to the old 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from . import registers as r
 
@@ -56,6 +57,13 @@ _FACTORY = (
     (r.SHUTDOWN, 0x34),
     (r.ID, 1),
 )
+
+
+class _Orders(NamedTuple):
+    goal: int | None  # [tick]; None: brake
+    speed: float  # [tick/s]
+    quick: float  # [tick/s^2]
+    force: float  # [tick/s^2]
 
 
 def _pieces(address: int, data: bytes) -> list[tuple[r.Register, int]] | int:
@@ -195,10 +203,14 @@ class EmulatedServo:
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
+        self._protect()
+        orders, left_s = self._orders(), self._patience_s()
         for _ in range(round(min(seconds, _LONGEST_S) / _STEP_S)):
-            self._watch(_STEP_S)
-            self._protect()
-            self._step(_STEP_S)
+            self._silence_s += _STEP_S
+            if self._silence_s > left_s:
+                self._put(r.BUS_WATCHDOG, r.WATCHDOG_TRIPPED)
+                orders, left_s = self._orders(), math.inf
+            self._step(_STEP_S, orders)
 
     def _objection(self, register: r.Register, value: int) -> int:
         """Return why `value` cannot be written now: an error number, or OK."""
@@ -231,13 +243,11 @@ class EmulatedServo:
     def _shut(self) -> bool:
         return bool(self._get(r.HARDWARE_ERROR) & self._get(r.SHUTDOWN))
 
-    def _watch(self, h: float) -> None:
-        """Trip when nothing was heard for longer than the bus watchdog allows."""
-        self._silence_s += h
+    def _patience_s(self) -> float:
+        """Return after how much silence [s] the bus watchdog trips."""
         patience = self._get(r.BUS_WATCHDOG)
         on = self.torque and 0 < patience <= r.WATCHDOG_LAST
-        if on and self._silence_s > patience * r.WATCHDOG_UNIT_S:
-            self._put(r.BUS_WATCHDOG, r.WATCHDOG_TRIPPED)
+        return patience * r.WATCHDOG_UNIT_S if on else math.inf
 
     def _protect(self) -> None:
         """Latch hardware errors, and take the torque off for those of SHUTDOWN."""
@@ -247,12 +257,24 @@ class EmulatedServo:
         if self._shut:
             self._put(r.TORQUE_ENABLE, 0)
 
-    def _step(self, h: float) -> None:
-        if self.torque:
-            self._follow(h)
+    def _orders(self) -> _Orders | None:
+        """Return what drives the shaft; None without torque."""
+        if not self.torque:
+            return None
+        speed = self._get(r.PROFILE_VELOCITY) * r.VELOCITY_UNIT * _TICKS
+        quick = self._get(r.PROFILE_ACCELERATION) * r.ACCELERATION_UNIT * _TICKS
+        return _Orders(
+            None if self.tripped else self._get(r.GOAL_POSITION),
+            min(speed or _FASTEST, _FASTEST),
+            quick or _QUICKEST,
+            _STRENGTH * abs(self._get(r.GOAL_PWM)) / r.PWM_FULL,
+        )
+
+    def _step(self, h: float, orders: _Orders | None) -> None:
+        if orders is not None:
+            self._follow(h, orders)
             wish = _W * _W * (self._profile - self.position) - 2 * _W * self.velocity
-            most = _STRENGTH * abs(self._get(r.GOAL_PWM)) / r.PWM_FULL
-            force = max(-most, min(most, wish))
+            force = max(-orders.force, min(orders.force, wish))
         else:
             self._profile, self._pace = self.position, 0.0
             force = -_FRICTION * self.velocity
@@ -263,17 +285,14 @@ class EmulatedServo:
             self.position = max(low, min(high, self.position))
             self.velocity = 0.0
 
-    def _follow(self, h: float) -> None:
-        """Move the profile towards the goal; brake it where the watchdog tripped."""
-        told = self._get(r.PROFILE_VELOCITY) * r.VELOCITY_UNIT * _TICKS
-        speed = min(told or _FASTEST, _FASTEST)
-        told = self._get(r.PROFILE_ACCELERATION) * r.ACCELERATION_UNIT * _TICKS
-        quick = told or _QUICKEST
-        gap = 0.0 if self.tripped else self._get(r.GOAL_POSITION) - self._profile
+    def _follow(self, h: float, orders: _Orders) -> None:
+        """Move the profile towards the goal; brake it where there is none."""
+        gap = 0.0 if orders.goal is None else orders.goal - self._profile
         aim = math.copysign(
-            min(speed, math.sqrt(2 * quick * abs(gap)), abs(gap) / h), gap
+            min(orders.speed, math.sqrt(2 * orders.quick * abs(gap)), abs(gap) / h), gap
         )
-        self._pace += max(-quick * h, min(quick * h, aim - self._pace))
+        change = orders.quick * h
+        self._pace += max(-change, min(change, aim - self._pace))
         self._profile += self._pace * h
 
     def _sense(self) -> None:
