@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .chain import Chain
 
 EMULATED = "emulated"
+_EMULATED_PATIENCE_S = 0.1  # it shares a computer with all that runs there
 
 
 class _Place(NamedTuple):
@@ -47,6 +48,7 @@ def make(argument: str = "", clock: Clock | None = None) -> Robot:
     """
     place = _place(argument)
     try:
+        from .bus import PATIENCE_S
         from .driver import Dynamixel
     except ModuleNotFoundError as error:
         if error.name not in ("dynamixel_sdk", "serial"):
@@ -61,9 +63,9 @@ def make(argument: str = "", clock: Clock | None = None) -> Robot:
             return _emulated(place.chain, clock)
         return contextlib.nullcontext(place.port)
 
-    return _camera.with_cameras(
-        Dynamixel(port, place.chain, clock), place.chain.cameras, clock
-    )
+    patience_s = _EMULATED_PATIENCE_S if place.port == EMULATED else PATIENCE_S
+    arm = Dynamixel(port, place.chain, clock, patience_s=patience_s)
+    return _camera.with_cameras(arm, place.chain.cameras, clock)
 
 
 def _place(argument: str) -> _Place:

@@ -26,7 +26,7 @@ import serial
 from .registers import ALERT, REFUSALS, Register
 
 TRIES = 3
-_PATIENCE_MS = 20.0  # for an answer, beyond its bytes: adapters hold bytes for 16 ms
+PATIENCE_S = 0.02  # for an answer, beyond its bytes: adapters hold bytes for 16 ms
 _WRITE_S = 0.1
 _FRAME = 11  # [byte] of a status packet without data
 _ID, _LENGTH, _ERROR, _DATA = 4, 5, 8, 9  # where they are in a status packet
@@ -46,6 +46,8 @@ class Answer(NamedTuple):
 class _Port(sdk.PortHandler):  # type: ignore[misc]  # the SDK has no types
     """The SDK's port, with another clock and a time-out for writes."""
 
+    patience_ms = 1e3 * PATIENCE_S
+
     def setupPort(self, cflag_baud: int) -> bool:  # noqa: N802
         self.ser = serial.Serial(
             self.port_name,
@@ -64,7 +66,7 @@ class _Port(sdk.PortHandler):  # type: ignore[misc]  # the SDK has no types
 
     def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
         self.setPacketTimeoutMillis(
-            self.tx_time_per_byte * packet_length + _PATIENCE_MS
+            self.tx_time_per_byte * packet_length + self.patience_ms
         )
 
 
@@ -79,10 +81,17 @@ class _Protocol(sdk.Protocol2PacketHandler):  # type: ignore[misc]
 class Bus:
     """An open port with servos on it. Not for two threads at once."""
 
-    def __init__(self, path: str, baud: int, names: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        baud: int,
+        names: Mapping[int, str],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         """Open `path`; `names` says what to call the servo of an id."""
         self._names = names
         self._port = _Port(path)
+        self._port.patience_ms = 1e3 * patience_s
         self._protocol = _Protocol()
         try:
             opened = self._port.setBaudRate(baud)

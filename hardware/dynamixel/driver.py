@@ -29,7 +29,7 @@ from robostack.spec import Array, Image, float32
 
 from . import registers as r
 from . import state as states
-from .bus import Bus, BusError
+from .bus import PATIENCE_S, Bus, BusError
 from .chain import (
     BLOCK_SIZE,
     BLOCK_START,
@@ -61,6 +61,8 @@ class Dynamixel:
         port: Callable[[], AbstractContextManager[str]],
         chain: Chain,
         clock: Clock | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Touch nothing yet.
 
@@ -68,6 +70,7 @@ class Dynamixel:
             port: gives the path of the serial port, for as long as it is needed.
             chain: which servos there are, and what they mean.
             clock: by which it is moved home and lowered.
+            patience_s: for an answer.
         """
         self.spec = spec_of(chain)
         self.ending = Ending(orphan="hold", orphan_s=chain.bus_watchdog_s)
@@ -75,6 +78,7 @@ class Dynamixel:
         self._chain = chain
         self._care = chain.care
         self._clock = clock or MonotonicClock()
+        self._patience_s = patience_s
         self._lock = threading.RLock()
         self._open = contextlib.ExitStack()
         self._bus: Bus | None = None
@@ -97,7 +101,7 @@ class Dynamixel:
             names = dict(zip(chain.ids, chain.joints, strict=True))
             with contextlib.ExitStack() as opening:
                 path = opening.enter_context(self._port())
-                bus = Bus(path, chain.baud, names)
+                bus = Bus(path, chain.baud, names, self._patience_s)
                 opening.callback(bus.close)
                 self._inspect(bus)
                 self._bus, self._open = bus, opening.pop_all()

@@ -1,0 +1,57 @@
+"""A driver's process is killed, and the servos stop by their own watchdog."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dynamixel_sdk", reason="dynamixel-sdk is not installed")
+
+from robostack.hardware.dynamixel.chain import NOMINAL, RADIANS_PER_TICK, load
+from robostack.hardware.dynamixel.emulator import emulate
+
+CHAIN = load(NOMINAL)
+DRIVE = """
+import sys, time
+from robostack.hardware.dynamixel import make
+from robostack.spec import float32
+
+robot = make(sys.argv[1])
+robot.connect()
+robot.reset()
+goal = float32(robot.spec.home)
+goal[0] = robot.spec.action.high[0]
+while True:
+    robot.read()
+    robot.apply(goal)
+    print("moving", flush=True)
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_servos_stop_and_hold_when_nobody_talks_to_them(end):
+    with emulate(CHAIN) as bus:
+        driver = subprocess.Popen(
+            [sys.executable, "-c", DRIVE, f"{bus.path}@{NOMINAL}"],
+            stdout=subprocess.PIPE,
+        )
+        with driver:
+            assert driver.stdout.readline() == b"moving\n"
+            driver.send_signal(end)
+            silent_s = time.monotonic()
+            while not all(servo.tripped for servo in bus.servos):
+                assert time.monotonic() - silent_s < CHAIN.bus_watchdog_s + 2.0
+                time.sleep(0.005)
+            driver.kill()
+        time.sleep(0.3)
+        at = [servo.position for servo in bus.servos]
+        time.sleep(0.3)
+        still = np.array([servo.position for servo in bus.servos])
+        np.testing.assert_allclose(still, at, atol=3)
+        assert all(servo.torque for servo in bus.servos)
+        way = (still[0] - 2048) * RADIANS_PER_TICK
+        assert 0.1 < way < CHAIN.joints["waist"].high - 0.2
