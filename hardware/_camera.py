@@ -361,6 +361,6 @@ class _Video:
 
 def _backend(cv2: Any, source: int | str) -> int:
     """Return which of OpenCV's readers is meant."""
-    if isinstance(source, int) or source.startswith("/dev/video"):
+    if isinstance(source, int) or source.startswith("/dev/"):
         return int(cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
     return int(cv2.CAP_GSTREAMER if " ! " in source else cv2.CAP_ANY)

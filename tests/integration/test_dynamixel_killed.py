@@ -10,10 +10,22 @@ import pytest
 
 pytest.importorskip("dynamixel_sdk", reason="dynamixel-sdk is not installed")
 
+from robostack.gym import RobotEnv
+from robostack.hardware.dynamixel import make
 from robostack.hardware.dynamixel.chain import NOMINAL, RADIANS_PER_TICK, load
 from robostack.hardware.dynamixel.emulator import emulate
+from robostack.link.errors import LeftError
+from robostack.node.embedded import embedded
+from robostack.robot import Task
 
 CHAIN = load(NOMINAL)
+STAND = Task(
+    "stand still",
+    1000,
+    lambda columns: np.zeros(len(columns["action"]), np.float32),
+    lambda columns: np.zeros(len(columns["joint_position"]), bool),
+    lambda columns: np.zeros(len(columns["action"]), bool),
+)
 DRIVE = """
 import sys, time
 from robostack.hardware.dynamixel import make
@@ -55,3 +67,18 @@ def test_servos_stop_and_hold_when_nobody_talks_to_them(end):
         assert all(servo.torque for servo in bus.servos)
         way = (still[0] - 2048) * RADIANS_PER_TICK
         assert 0.1 < way < CHAIN.joints["waist"].high - 0.2
+
+
+def test_a_node_that_holds_feeds_the_watchdog_and_a_dead_bus_is_a_fault():
+    with emulate(CHAIN) as bus:
+        robot = make(f"{bus.path}@{NOMINAL}")
+        with embedded(robot) as node:
+            env = RobotEnv(node.endpoint, STAND)
+            env.reset(seed=0)
+            time.sleep(2 * CHAIN.bus_watchdog_s)
+            assert all(servo.torque for servo in bus.servos)
+            assert not any(servo.tripped for servo in bus.servos)
+            bus.power(on=False)
+            with pytest.raises(LeftError, match=r"fault: .*no answer from waist"):
+                env.reset(seed=0)
+            env.close()
