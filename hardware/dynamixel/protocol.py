@@ -79,6 +79,9 @@ def split(buffer: bytearray) -> Iterator[Packet]:
         if crc(buffer[: end - 2]) != int.from_bytes(buffer[end - 2 : end], "little"):
             del buffer[:3]
             continue
+        if (inner := buffer.find(HEADER, 1, end - 2)) > 0:  # not stuffed: a new packet
+            del buffer[:inner]
+            continue
         body = bytes(buffer[_START : end - 2]).replace(_STUFFED, _MARK)
         servo = buffer[4]
         del buffer[:end]

@@ -14,7 +14,7 @@ from robostack.gym import RobotEnv
 from robostack.hardware.dynamixel import make
 from robostack.hardware.dynamixel.chain import NOMINAL, RADIANS_PER_TICK, load
 from robostack.hardware.dynamixel.emulator import emulate
-from robostack.link.errors import LeftError
+from robostack.link.errors import RefusedError
 from robostack.node.embedded import embedded
 from robostack.robot import Task
 
@@ -79,6 +79,8 @@ def test_a_node_that_holds_feeds_the_watchdog_and_a_dead_bus_is_a_fault():
             assert all(servo.torque for servo in bus.servos)
             assert not any(servo.tripped for servo in bus.servos)
             bus.power(on=False)
-            with pytest.raises(LeftError, match=r"fault: .*no answer from waist"):
+            with pytest.raises(
+                RefusedError, match="in fault: BusError: no answer from wa"
+            ):
                 env.reset(seed=0)
             env.close()
