@@ -90,7 +90,7 @@ class Camera:
     ) -> None:
         """Touch nothing yet."""
         self.name = name
-        self._settings = settings
+        self.settings = settings
         self._opener = opener or open_source
         self._clock = clock or MonotonicClock()
         self._slot: _Slot | None = None
@@ -102,7 +102,7 @@ class Camera:
 
     def start(self) -> None:
         """Begin to read."""
-        self._slot, self._why = None, f"it gave no frame in {self._settings.open_s:g} s"
+        self._slot, self._why = None, f"it gave no frame in {self.settings.open_s:g} s"
         self._came, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(
             target=self._work,
@@ -118,7 +118,7 @@ class Camera:
         Raises:
             CameraError: there is none within `open_s`.
         """
-        if not self._came.wait(self._settings.open_s):
+        if not self._came.wait(self.settings.open_s):
             raise CameraError(f"camera {self.name}: {self._why}")
 
     def frame(self) -> Image:
@@ -127,7 +127,7 @@ class Camera:
         Raises:
             CameraError: there is none yet, or none newer than `max_age_s`.
         """
-        slot, most_s = self._slot, self._settings.max_age_s
+        slot, most_s = self._slot, self.settings.max_age_s
         if slot is None:
             raise CameraError(f"camera {self.name}: {self._why}")
         age_s = self._clock.now() - slot.stamp_s
@@ -157,7 +157,7 @@ class Camera:
         while not over.is_set():
             before = self._slot
             try:
-                with contextlib.closing(self._opener(self._settings)) as source:
+                with contextlib.closing(self._opener(self.settings)) as source:
                     self._drain(source, over, came)
             except CameraError as error:
                 self._why = str(error)
@@ -175,16 +175,16 @@ class Camera:
                 return
             if image is None:
                 raise CameraError("its source ended or was unplugged")
-            self._keep(fit(image, self._settings))
+            self._keep(fit(image, self.settings))
             came.set()
             if source.paced:
-                over.wait(self._settings.period_s)
+                over.wait(self.settings.period_s)
 
     def _keep(self, image: Image) -> None:
         last, now = self._slot, self._clock.now()
         same = last is not None and np.array_equal(image, last.image)
         self._same = self._same + 1 if same else 0
-        if last is not None and self._same >= self._settings.frozen_after:
+        if last is not None and self._same >= self.settings.frozen_after:
             self._why = f"its last {self._same} frames are identical"
             now = last.stamp_s
         self._slot = _Slot(image, now)
@@ -198,7 +198,7 @@ class WithCameras:
         self._robot = robot
         self._cameras = dict(cameras)
         self.spec = with_specs(
-            robot.spec, {name: c._settings for name, c in self._cameras.items()}
+            robot.spec, {name: c.settings for name, c in self._cameras.items()}
         )
 
     def __getattr__(self, name: str) -> Any:

@@ -537,6 +537,8 @@ def test_stop_holds_where_the_arm_is(ready, bus, clock):
 
 
 def test_stops_in_a_row_do_not_let_the_arm_creep(ready, bus, clock):
+    clock.advance(0.4)  # to come to rest
+    bus.settle()
     ready.stop()
     at = places(bus)
     for _ in range(50):
