@@ -12,7 +12,7 @@ mujoco) and `make(argument, variant)`; one of `hardware/` offers `spec(argument)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -54,6 +54,15 @@ class Robot(Protocol):
 
     def close(self) -> None:
         """Stop, then release the device. Idempotent."""
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """What SAFE, close and the death of the node mean for a robot."""
+
+    safe: Literal["hold", "damp"] = "hold"
+    close: Literal["hold", "limp", "home"] = "limp"
+    orphan: Literal["hold", "limp"] = "hold"
+    orphan_s: float = 0.5
 
 
 class World(Robot, Clock, Protocol):
