@@ -102,7 +102,7 @@ class Mailbox:
             return None
         try:
             return decode_control(frame)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             self.stale = True
             raise LinkError(
                 f"expected a message of protocol {PROTOCOL} from {self._address}, got "

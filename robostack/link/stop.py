@@ -35,7 +35,7 @@ def request_stop(
                 f"NOT STOPPED, use the robot's own switch: {monitor.explain(endpoint)}"
             )
         answer = decode_stop(socket.recv())
-    except (zmq.ZMQError, msgspec.MsgspecError) as error:
+    except (zmq.ZMQError, msgspec.MsgspecError, RecursionError) as error:
         raise LinkError(f"NOT STOPPED, use the robot's own switch: {error}") from error
     finally:
         monitor.close()

@@ -60,7 +60,7 @@ class Listener:
         self._taken += len(frame)
         try:
             return decode_watch(frame)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             if not self.unreadable:
                 log.warning("messages that cannot be read are left out: %s", error)
             self.unreadable += 1
