@@ -19,21 +19,19 @@ from robostack.messages import Message, encode
 
 _PATIENCE_MS = 2000  # in lockstep, how long a full watcher may hold everything up
 _FAREWELL_MS = 300  # for the last messages of a node that ends
-# What a node takes in is small; a frame that says it is longer is hung up on.
+# What a node takes in is small: one frame that says it is longer is hung up on.
 CONTROL_BYTES, WATCH_BYTES, STOP_BYTES = 256 * 1024, 1024, 4096
+_SOCKETS = (
+    (zmq.ROUTER, CONTROL_BYTES),
+    (zmq.XPUB, WATCH_BYTES),
+    (zmq.REP, STOP_BYTES),
+)
 _QUEUE = 100  # messages of one client that wait for the control thread
-_MOST_PARTS = 1000  # of a message that is no message, thrown away at a time
+_MOST_PARTS = 1000  # of a message that is none of ours, thrown away at a time
 _MOST_EVENTS = 100  # subscriptions taken in at a time
 _MOST_TOPICS = 1000  # remembered
-_SOCKETS = ((zmq.ROUTER, CONTROL_BYTES), (zmq.XPUB, WATCH_BYTES), (zmq.REP, STOP_BYTES))
 _NOW = int(zmq.DONTWAIT)  # as numbers: an "or" of enums costs as much as a send
-_MORE  # What a node takes in is small; a frame that says it is longer is hung up on.
-CONTROL_BYTES, WATCH_BYTES, STOP_BYTES = 256 * 1024, 1024, 4096
-_QUEUE = 100  # messages of one client that wait for the control thread
-_MOST_PARTS = 1000  # of a message that is no message, thrown away at a time
-_MOST_EVENTS = 100  # subscriptions taken in at a time
-_MOST_TOPICS = 1000  # remembered
-_NOW = int(zmq.SNDMORE | zmq.DONTWAIT)
+_MORE_NOW = int(zmq.SNDMORE | zmq.DONTWAIT)
 
 
 class Control:
