@@ -144,10 +144,17 @@ class Stop:
         self._socket = socket
 
     def receive(self, timeout_s: float) -> bytes | None:
-        """Return the next request, or None after `timeout_s`."""
+        """Return the next request, or None after `timeout_s` or before.
+
+        A message without the envelope of a REQ is announced, and then thrown away by
+        ZMQ: whoever waits for it waits for the next one, however late that comes.
+        """
         if not self._socket.poll(int(timeout_s * 1000)):
             return None
-        parts = self._socket.recv_multipart()
+        try:
+            parts = self._socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return None
         return parts[0] if len(parts) == 1 else b""
 
     def reply(self, frame: bytes) -> None:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
+_DOMAIN = b"robostack"
 _HANDSHAKE_MS = 3000  # then whoever connected and said nothing is hung up on
 _KEEPALIVE = {  # a peer that lost its power is gone after 5 s
     zmq.TCP_KEEPALIVE: 1,
@@ -58,6 +59,7 @@ def bind(socket: Socket, endpoint: str, keys: NodeKeys | None) -> None:
             f"give the node a folder of CURVE keys, or listen at tcp://127.0.0.1:PORT"
         )
     socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
     if keys is not None:
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.pair.public)
@@ -91,14 +93,18 @@ def connect(socket: Socket, endpoint: str, keys: ClientKeys | None) -> None:
 
 @contextlib.contextmanager
 def authenticated(context: Context, keys: NodeKeys | None) -> Iterator[None]:
-    """Let in only the clients that `keys` lists, for as long as this lasts."""
-    if keys is None:
-        yield
-        return
+    """Let in only the clients that `keys` lists, for as long as this lasts.
+
+    Without keys everybody is let in, and yet asked: a socket with a domain to ask for
+    refuses ZMTP 1 and 2, in which a stranger can abort the process with a few bytes
+    (an assertion of libzmq 4.3.5, zmtp_engine.cpp, process_routing_id_msg).
+    """
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
     try:
-        authenticator.configure_curve_callback("*", credentials_provider=_List(keys))
+        if keys is not None:
+            provider = _List(keys)
+            authenticator.configure_curve_callback(_DOMAIN.decode(), provider)
         yield
     finally:
         authenticator.stop()

@@ -6,11 +6,10 @@ import secrets
 import time
 from typing import NamedTuple, Protocol
 
-import msgspec
-
 from robostack.clock import Clock
 from robostack.messages import (
     PROTOCOL,
+    UNREADABLE,
     Begin,
     Bye,
     Command,
@@ -89,7 +88,7 @@ class Service:
         """Act on one message; return whether an action was applied."""
         try:
             message = decode_control(frame)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             self._journal.refuse("malformed", "not a message of this protocol")
             return False
         lease = self._lease
