@@ -95,9 +95,9 @@ def connect(socket: Socket, endpoint: str, keys: ClientKeys | None) -> None:
 def authenticated(context: Context, keys: NodeKeys | None) -> Iterator[None]:
     """Let in only the clients that `keys` lists, for as long as this lasts.
 
-    Without keys everybody is let in, and yet asked: a socket with a domain to ask for
-    refuses ZMTP 1 and 2, in which a stranger can abort the process with a few bytes
-    (an assertion of libzmq 4.3.5, zmtp_engine.cpp, process_routing_id_msg).
+    Without keys everybody is let in, and yet asked for: a socket with a domain to ask
+    in refuses ZMTP 1 and 2, in which a few bytes of a stranger abort a process that
+    closes its sockets (libzmq 4.3.5, zmtp_engine.cpp, process_routing_id_msg).
     """
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
