@@ -28,7 +28,7 @@ from vitals import GOOD_CLIENT, serving
 
 from robostack import plugins
 from robostack.link import endpoints
-from robostack.messages import Closed, Opened, Step, Watch, decode_watch
+from robostack.messages import Closed, Event, Opened, Step, Watch, decode_watch
 
 SPEC = plugins.load("hardware", "fake").spec("")
 TTL_S = SPEC.command_timeout_s
@@ -54,7 +54,7 @@ class Ear:
         self._socket.subscribe(b"")
         self._socket.connect(endpoints.parse(endpoint).watch)
 
-    def until(self, kind: type[Watch]) -> list[Watch]:
+    def until(self, kind: type[Watch] | tuple[type[Watch], ...]) -> list[Watch]:
         """Return all messages up to the first of `kind`."""
         heard, deadline = [], time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
@@ -62,7 +62,14 @@ class Ear:
                 heard.append(decode_watch(self._socket.recv()))
                 if isinstance(heard[-1], kind):
                     return heard
-        raise AssertionError(f"expected {kind.__name__} within {_PATIENCE_S} s")
+        raise AssertionError(f"expected {kind} within {_PATIENCE_S} s")
+
+    def until_stamp(self, stamp_s: float) -> Iterator[Watch]:
+        """Yield all messages up to the first of the node's time `stamp_s`."""
+        message = None
+        while message is None or message.stamp_s < stamp_s:
+            message = self.until((Opened, Step, Event, Closed))[-1]
+            yield message
 
     def close(self) -> None:
         """Stop listening."""
