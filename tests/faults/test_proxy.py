@@ -105,6 +105,13 @@ def test_a_command_of_an_episode_that_is_over_is_dropped():
     judge(bench, corrupted=False)
 
 
+def test_a_command_that_was_held_back_too_long_is_dropped():
+    story = [Fate("hold", 4), Fate("hold", 6)] + [Fate("drop")] * 8
+    bench = drive(story)
+    assert bench.journal.total["stale"] == 1
+    judge(bench, corrupted=False)
+
+
 def test_the_judge_finds_a_command_that_was_applied_twice():
     bench = drive([Fate()] * 5)
     steps = bench.watcher.of(Step)
