@@ -96,8 +96,9 @@ def authenticated(context: Context, keys: NodeKeys | None) -> Iterator[None]:
     """Let in only the clients that `keys` lists, for as long as this lasts.
 
     Without keys everybody is let in, and yet asked for: a socket with a domain to ask
-    in refuses ZMTP 1 and 2, in which a few bytes of a stranger abort a process that
-    closes its sockets (libzmq 4.3.5, zmtp_engine.cpp, process_routing_id_msg).
+    in refuses ZMTP 1 and 2, which none of ours speaks. A precaution: an attacked node
+    once ended in an assertion of libzmq 4.3.5 (zmtp_engine.cpp:422), near the code for
+    those dialects. What led there is not known; it could not be brought about again.
     """
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
