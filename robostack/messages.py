@@ -248,7 +248,8 @@ Control = (
 Watch = Opened | Step | Frame | Event | Closed
 
 # The bound methods themselves: a function around each would cost as much as its work.
-# Decoders raise msgspec.MsgspecError for whatever is not one of their messages.
+# Decoders raise one of UNREADABLE for whatever is not one of their messages.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 encode: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode
 decode_control: Callable[[bytes], Control] = msgspec.msgpack.Decoder(Control).decode
 decode_watch: Callable[[bytes], Watch] = msgspec.msgpack.Decoder(Watch).decode

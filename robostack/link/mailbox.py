@@ -6,14 +6,20 @@ import secrets
 import time
 import weakref
 
-import msgspec
 import zmq
 
 from robostack.link import sockets
 from robostack.link.errors import LinkError
 from robostack.link.keys import ClientKeys
 from robostack.link.monitor import Monitor
-from robostack.messages import PROTOCOL, Control, Message, decode_control, encode
+from robostack.messages import (
+    PROTOCOL,
+    UNREADABLE,
+    Control,
+    Message,
+    decode_control,
+    encode,
+)
 
 _NOW = int(zmq.DONTWAIT)  # a number: what is done with enums shows at this rate
 _FAREWELL_MS = 100
@@ -102,7 +108,7 @@ class Mailbox:
             return None
         try:
             return decode_control(frame)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             self.stale = True
             raise LinkError(
                 f"expected a message of protocol {PROTOCOL} from {self._address}, got "

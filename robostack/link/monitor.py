@@ -20,8 +20,8 @@ _SENTENCES = {
     "reached": "something listens at {} and does not speak ZMQ: is it a node?",
     "up": "the node at {} is connected and did not answer",
     "gone": "the node at {} went away",
-    "denied": "the node at {} does not know this client's keys: put its public key "
-    "into the clients/ folder of the node's keys, and restart the node",
+    "denied": "the node at {} does not know this client's keys: let it in there, with "
+    "`robostack keys allow`; the node need not be restarted",
     "unlike": "the node at {} hung up: one side has CURVE keys and the other has not, "
     "or the node's keys are not the ones that this client expects",
 }

@@ -19,6 +19,17 @@ from robostack.messages import Message, encode
 
 _PATIENCE_MS = 2000  # in lockstep, how long a full watcher may hold everything up
 _FAREWELL_MS = 300  # for the last messages of a node that ends
+# What a node takes in is small: one frame that says it is longer is hung up on.
+CONTROL_BYTES, WATCH_BYTES, STOP_BYTES = 256 * 1024, 1024, 4096
+_SOCKETS = (
+    (zmq.ROUTER, CONTROL_BYTES),
+    (zmq.XPUB, WATCH_BYTES),
+    (zmq.REP, STOP_BYTES),
+)
+_QUEUE = 100  # messages of one client that wait for the control thread
+_MOST_PARTS = 1000  # of a message that is none of ours, thrown away at a time
+_MOST_EVENTS = 100  # subscriptions taken in at a time
+_MOST_TOPICS = 1000  # remembered
 _NOW = int(zmq.DONTWAIT)  # as numbers: an "or" of enums costs as much as a send
 _MORE_NOW = int(zmq.SNDMORE | zmq.DONTWAIT)
 
@@ -31,6 +42,7 @@ class Control:
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects
         self._timeout_s = -1.0  # of the socket, as it is set
+        self._skipping = False  # in the middle of a message that is no message
 
     def receive(self, timeout_s: float) -> tuple[bytes, bytes] | None:
         """Return (identity, frame) of the next message, or None after `timeout_s`."""
@@ -66,16 +78,25 @@ class Control:
 
     def _receive(self, flags: int) -> tuple[bytes, bytes] | None:
         socket = self._socket
+        if self._skipping and not self._skip():
+            return None
         try:
             identity = socket.recv(flags)
         except zmq.Again:
             return None
-        last = socket.recv(copy=False)  # knows about more parts; the option is slower
-        if not last.more:
-            return identity, last.bytes
-        while last.more:  # none of our messages has another part
-            last = socket.recv(copy=False)
+        frame = socket.recv(copy=False)  # knows about more parts; the option is slower
+        if not frame.more:
+            return identity, frame.bytes
+        self._skipping = True  # none of our messages has another part
         return identity, b""
+
+    def _skip(self) -> bool:
+        """Throw parts away, for a bounded time; return whether all are gone."""
+        for _ in range(_MOST_PARTS):
+            if not self._socket.recv(_NOW, copy=False).more:
+                self._skipping = False
+                return True
+        return False
 
 
 class Watch:
@@ -91,13 +112,16 @@ class Watch:
 
     def watched(self) -> bool:
         """Return whether anybody listens."""
-        while True:
+        for _ in range(_MOST_EVENTS):  # the control thread has other things to do
             try:
                 event = self._socket.recv(zmq.DONTWAIT)
             except zmq.Again:
-                return bool(self._topics)
-            change = self._topics.add if event[:1] == b"\x01" else self._topics.discard
-            change(event[1:])
+                break
+            if event[:1] != b"\x01":
+                self._topics.discard(event[1:])
+            elif len(self._topics) < _MOST_TOPICS:
+                self._topics.add(event[1:])
+        return bool(self._topics)
 
     def send(self, message: Message) -> None:
         """Publish `message`.
@@ -120,10 +144,17 @@ class Stop:
         self._socket = socket
 
     def receive(self, timeout_s: float) -> bytes | None:
-        """Return the next request, or None after `timeout_s`."""
+        """Return the next request, or None after `timeout_s` or before.
+
+        A message without the envelope of a REQ is announced, and then thrown away by
+        ZMQ: whoever waits for it waits for the next one, however late that comes.
+        """
         if not self._socket.poll(int(timeout_s * 1000)):
             return None
-        parts = self._socket.recv_multipart()
+        try:
+            parts = self._socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return None
         return parts[0] if len(parts) == 1 else b""
 
     def reply(self, frame: bytes) -> None:
@@ -154,10 +185,8 @@ def open_node_end(
     try:
         with sockets.authenticated(context, keys):
             control, watch, stop = (
-                _listen(context, kind, address, keys)
-                for kind, address in zip(
-                    (zmq.ROUTER, zmq.XPUB, zmq.REP), where, strict=True
-                )
+                _listen(context, kind, max_bytes, address, keys)
+                for (kind, max_bytes), address in zip(_SOCKETS, where, strict=True)
             )
             yield NodeEnd(Control(control), Watch(watch, lockstep=lockstep), Stop(stop))
     finally:
@@ -165,8 +194,13 @@ def open_node_end(
 
 
 def _listen(
-    context: sockets.Context, kind: int, address: str, keys: NodeKeys | None
+    context: sockets.Context,
+    kind: int,
+    max_bytes: int,
+    address: str,
+    keys: NodeKeys | None,
 ) -> sockets.Socket:
-    socket = sockets.make(context, kind)
+    socket = sockets.make(context, kind, max_bytes)
+    socket.setsockopt(zmq.RCVHWM, _QUEUE)
     sockets.bind(socket, address, keys)
     return socket

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
 import zmq
 
 from robostack.link import endpoints, sockets
 from robostack.link.errors import LinkError
 from robostack.link.keys import ClientKeys
 from robostack.link.monitor import Monitor
-from robostack.messages import Stop, Stopped, decode_stop, encode
+from robostack.messages import UNREADABLE, Stop, Stopped, decode_stop, encode
 
 
 def request_stop(
@@ -35,7 +34,7 @@ def request_stop(
                 f"NOT STOPPED, use the robot's own switch: {monitor.explain(endpoint)}"
             )
         answer = decode_stop(socket.recv())
-    except (zmq.ZMQError, msgspec.MsgspecError) as error:
+    except (zmq.ZMQError, *UNREADABLE) as error:
         raise LinkError(f"NOT STOPPED, use the robot's own switch: {error}") from error
     finally:
         monitor.close()

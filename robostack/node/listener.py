@@ -13,12 +13,11 @@ import threading
 import time
 from pathlib import Path
 
-import msgspec
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from robostack.link import endpoints, keys, sockets
-from robostack.messages import Watch, decode_watch
+from robostack.messages import UNREADABLE, Watch, decode_watch
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class Listener:
         self._taken += len(frame)
         try:
             return decode_watch(frame)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             if not self.unreadable:
                 log.warning("messages that cannot be read are left out: %s", error)
             self.unreadable += 1

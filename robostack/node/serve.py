@@ -27,6 +27,7 @@ from robostack.node.supervisor import Supervisor
 from robostack.node.threads import watching
 from robostack.robot import Robot, Variant
 from robostack.safety import Limits, derive
+from robostack.signing import Trust, load_trust
 
 
 class ServeError(RuntimeError):
@@ -40,6 +41,7 @@ class Options(msgspec.Struct, frozen=True):
     keys: NodeKeys | None = None  # who may connect; required beyond this computer
     limits: Limits | None = None  # None: what follows from the robot's spec
     lease_s: float = 10.0  # silence after which another client may have the lease
+    trust: Trust | None = None  # whose bundles may be run; None: any, and without one
 
 
 def serve(
@@ -85,12 +87,13 @@ def serve(
             node.service.notify()
 
 
-def serve_address(
+def serve_address(  # noqa: PLR0913 (what the command line offers)
     address: str,
     bind: str = endpoints.DEFAULT,
     *,
     lockstep: bool = False,
     keys: Path | None = None,
+    trust: Path | None = None,
     variant: Variant | None = None,
     on_ready: Callable[[Node], None] | None = None,
 ) -> None:
@@ -101,11 +104,16 @@ def serve_address(
         bind: where to listen.
         lockstep: worlds only.
         keys: folder of CURVE keys, see robostack.link.keys.
+        trust: public key, or folder of them, whose bundles alone may be run.
         variant: worlds only: how the world differs from its nominal self.
         on_ready: called when clients can connect.
     """
     node_keys = load_node(keys) if keys is not None else None
-    options = Options(lockstep=lockstep, keys=node_keys)
+    options = Options(
+        lockstep=lockstep,
+        keys=node_keys,
+        trust=load_trust(trust) if trust is not None else None,
+    )
     if lockstep and not address.startswith("sim:"):
         raise ServeError(
             f"expected sim:WORLD for lockstep, got {address}: hardware runs in real "
@@ -137,7 +145,9 @@ def _assemble(
     journal = Journal(end.watch, clock)
     supervisor = Supervisor(robot, clock, limits, journal)
     pilot = Pilot(robot, clock, limits, supervisor, journal, lockstep=options.lockstep)
-    face = Face(address, robot.spec, limits, options.lockstep, options.lease_s)
+    face = Face(
+        address, robot.spec, limits, options.lockstep, options.lease_s, options.trust
+    )
     service = Service(face, end.control, pilot, supervisor, journal, clock)
     return Node(supervisor, pilot, service, journal)
 

@@ -6,11 +6,10 @@ import secrets
 import time
 from typing import NamedTuple, Protocol
 
-import msgspec
-
 from robostack.clock import Clock
 from robostack.messages import (
     PROTOCOL,
+    UNREADABLE,
     Begin,
     Bye,
     Command,
@@ -29,6 +28,7 @@ from robostack.node.journal import Journal
 from robostack.node.pilot import Pilot
 from robostack.node.supervisor import Supervisor
 from robostack.safety import Limits
+from robostack.signing import SigningError, Trust
 from robostack.spec import RobotSpec, difference
 
 _PROBE = b""  # asks the sockets, not the client, whether the client is still there
@@ -49,6 +49,7 @@ class Face(NamedTuple):
     limits: Limits
     lockstep: bool
     lease_s: float  # silence after which another client may have the lease
+    trust: Trust | None = None  # whose bundles may be run here; None: any
 
 
 class Lease(NamedTuple):
@@ -57,7 +58,7 @@ class Lease(NamedTuple):
     identity: bytes
     session: str
     client: str
-    artefact: str
+    artefact: str  # content hash of its bundle, without the signature
 
 
 class Service:
@@ -87,7 +88,7 @@ class Service:
         """Act on one message; return whether an action was applied."""
         try:
             message = decode_control(frame)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             self._journal.refuse("malformed", "not a message of this protocol")
             return False
         lease = self._lease
@@ -163,7 +164,8 @@ class Service:
             return
         self._supervisor.leave("hold", "another hello", asked=True)
         session = secrets.token_hex(8)
-        self._lease = Lease(identity, session, hello.client, hello.artefact)
+        sha256 = hello.artefact.partition(":")[0]
+        self._lease = Lease(identity, session, hello.client, sha256)
         self._heard_s = time.monotonic()
         welcome = Welcome(
             session,
@@ -182,6 +184,8 @@ class Service:
                 f"version of robostack on both sides"
             )
             return Refusal("protocol", sentence, ())
+        if (sentence := _distrusted(self._face.trust, hello.artefact)) != "":
+            return Refusal("signature", sentence, ())
         robot = self._face.robot
         if hello.robot is not None and hello.robot != robot:
             differences = tuple(difference(hello.robot, robot))
@@ -276,3 +280,15 @@ class Service:
 
     def _answer(self, identity: bytes, message: Message) -> None:
         self._wire.send(identity, encode(message))
+
+
+def _distrusted(trust: Trust | None, artefact: str) -> str:
+    """Return why a node with `trust` runs no such bundle, or an empty string."""
+    if trust is None:
+        return ""
+    sha256, _, signature = artefact.partition(":")
+    try:
+        trust.check(sha256, signature)
+    except SigningError as error:
+        return str(error)
+    return ""

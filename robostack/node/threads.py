@@ -7,10 +7,8 @@ import math
 import threading
 from collections.abc import Iterator
 
-import msgspec
-
 from robostack.link.node_end import Stop as StopSocket
-from robostack.messages import Stop, Stopped, decode_stop, encode
+from robostack.messages import UNREADABLE, Stop, Stopped, decode_stop, encode
 from robostack.node.journal import Journal
 from robostack.node.supervisor import Supervisor
 
@@ -63,7 +61,7 @@ def _stop(
             continue
         try:
             message = decode_stop(frame)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             message = None
         if isinstance(message, Stop):
             supervisor.leave("estop", f"stopped by {message.who!r}")

@@ -8,7 +8,8 @@ import msgspec
 from rich.table import Table
 from tyro.conf import Positional
 
-from robostack import bundle, plugins
+from robostack import bundle, plugins, signing
+from robostack.signing import load_trust
 from robostack.spec import ArraySpec, RobotSpec, difference
 
 from .verb import Verb, VerbError, console, print_json
@@ -29,7 +30,15 @@ class Verify(msgspec.Struct, frozen=True):
 
     bundle: Positional[Path]  # .onnx file
     robot: str = ""  # also compare with sim:WORLD, hardware:ROBOT or a node's endpoint
+    trust: Path | None = None  # also require a signature by this public key, or folder
     provider: str = "auto"  # auto, cpu or cuda
+
+
+class Sign(msgspec.Struct, frozen=True):
+    """Sign a bundle, so that nodes with --trust accept it; its hash stays the same."""
+
+    bundle: Positional[Path]  # .onnx file, rewritten
+    key: Path  # release.secret, as robostack keys make --signing writes it
 
 
 class Attach(msgspec.Struct, frozen=True):
@@ -49,6 +58,9 @@ def show(flags: Show) -> int:
         return 0
     robot, made = manifest.robot, manifest.provenance
     console.print(f"[bold]{flags.bundle}[/bold]  sha256 {policy.sha256[:16]}")
+    if policy.signature:
+        key_id = policy.signature.partition(":")[2]
+        console.print(f"signed, it says, by key {key_id}; verify --trust checks that")
     console.print(
         f"robot {robot.name} ({robot.digest}), every {robot.control_period_s:g} s, "
         f"action: {manifest.semantics}, history {manifest.history}, "
@@ -76,6 +88,9 @@ def verify(flags: Verify) -> int:
     if flags.provider not in ("auto", "cpu", "cuda"):
         raise VerbError(f"expected --provider auto|cpu|cuda, got {flags.provider!r}")
     policy = bundle.read(flags.bundle)
+    if flags.trust is not None:  # before a line of it is run
+        signer = load_trust(flags.trust).check(policy.sha256, policy.signature)
+        console.print(f"[green]ok[/green] {flags.bundle}: signed by {signer}")
     session = Session(policy, flags.provider)  # type: ignore[arg-type]
     test = session.self_test
     console.print(
@@ -85,12 +100,23 @@ def verify(flags: Verify) -> int:
     )
     if not flags.robot:
         return 0
-    found = difference(policy.manifest.robot, _spec_of(flags.robot))
+    found = difference(policy.manifest.robot, _spec_of(flags.robot, policy.artefact))
     for line in found:
         console.print(f"  [red]differs[/red] {line}  (here: bundle, there: robot)")
     if not found:
         console.print(f"[green]ok[/green] made for the robot at {flags.robot}")
     return 1 if found else 0
+
+
+def sign(flags: Sign) -> int:
+    """Sign a bundle."""
+    policy = bundle.read(flags.bundle)
+    signed = bundle.sign(policy, signing.sign(policy.sha256, flags.key))
+    key_id = signed.signature.partition(":")[2]
+    console.print(
+        f"signed {flags.bundle}, sha256 {signed.sha256[:16]}, with key {key_id}"
+    )
+    return 0
 
 
 def attach(flags: Attach) -> int:
@@ -104,13 +130,13 @@ def attach(flags: Attach) -> int:
     return 0
 
 
-def _spec_of(robot: str) -> RobotSpec:
+def _spec_of(robot: str, artefact: str) -> RobotSpec:
     if plugins.is_address(robot):
         return plugins.spec(robot)
     from robostack.link.client import Client
 
     with Client(robot, name="bundle verify") as client:
-        return client.hello().robot
+        return client.hello(artefact=artefact).robot
 
 
 def _table(title: str, array: ArraySpec) -> Table:
@@ -123,5 +149,6 @@ def _table(title: str, array: ArraySpec) -> Table:
 VERBS = {
     "show": Verb(Show, show),
     "verify": Verb(Verify, verify),
+    "sign": Verb(Sign, sign),
     "attach": Verb(Attach, attach),
 }

@@ -46,6 +46,7 @@ class Serve(msgspec.Struct, frozen=True):
     bind: str = endpoints.DEFAULT  # where to listen; beyond this computer needs --keys
     lockstep: bool = False  # worlds only: advance when a command arrives
     keys: Path | None = None  # folder of CURVE keys
+    trust: Path | None = None  # public key or folder: run only bundles they signed
     variant: Annotated[
         Variant, tyro.conf.arg(help="worlds only: how it differs from its nominal self")
     ] = Variant()
@@ -108,6 +109,7 @@ def serve(flags: Serve) -> int:
         flags.bind,
         lockstep=flags.lockstep,
         keys=flags.keys,
+        trust=flags.trust,
         variant=None if flags.variant == Variant() else flags.variant,
         on_ready=ready,
     )
@@ -132,7 +134,7 @@ def run(flags: Run) -> int:
         connected(flags.robot, keys, flags.wait) as client,
         recording(flags.robot, flags.record, flags.keys) as stopped,
     ):
-        welcome = client.hello(policy.manifest.robot, policy.sha256)
+        welcome = client.hello(policy.manifest.robot, policy.artefact)
         outcomes = list(_episodes(flags, client, welcome, session, stopped))
     if flags.json:
         print_json(summarize(outcomes))
@@ -164,7 +166,9 @@ def connected(
         try:
             client.hello()
             break
-        except RefusedError:
+        except RefusedError as error:
+            if error.refusal.code == "signature":
+                break  # it is there, and wants to know what we run
             client.close()
             raise
         except LinkError:

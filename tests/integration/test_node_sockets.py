@@ -146,6 +146,31 @@ def test_garbage_on_the_stop_socket_does_not_stop_and_does_not_block(node, stran
     assert node.node.journal.total == {"malformed": 1}
 
 
+@pytest.mark.parametrize("parts", [[b"x"], [b"x", b""], [b"", b"x"], [b"", b"x", b"y"]])
+def test_whoever_is_no_req_does_not_block_the_stop_path(node, stranger, parts):
+    intruder = stranger(zmq.DEALER, f"{node.endpoint}.stop")
+    for _ in range(20):
+        intruder.send_multipart(parts)
+        time.sleep(0.002)
+    assert request_stop(node.endpoint, who="me").state == "estop"
+
+
+def test_a_message_of_many_parts_is_thrown_away_while_others_are_served(node, stranger):
+    intruder = stranger(zmq.DEALER, node.endpoint)
+    intruder.send_multipart([b"x"] * 5000)
+    assert works(node.endpoint)
+    assert node.node.journal.total == {"malformed": 1}
+
+
+def test_a_watcher_of_many_topics_is_no_burden(node, stranger):
+    watcher = stranger(zmq.SUB, f"{node.endpoint}.watch")
+    for i in range(5000):
+        watcher.subscribe(b"%d" % i)
+    assert works(node.endpoint)
+    watcher.subscribe(b"")
+    assert works(node.endpoint)
+
+
 def test_only_a_local_clear_ends_an_estop(node):
     request_stop(node.endpoint, who="me")
     with pytest.raises(LinkError, match="estop"):

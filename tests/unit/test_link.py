@@ -107,7 +107,7 @@ def test_keys_are_made_and_loaded(tmp_path):
         (tmp_path / "node" / "self.public").read_text()
     )
     node = keys.load_node(tmp_path / "node")
-    assert node == NodeKeys(mine, frozenset({yours.public}))
+    assert node == NodeKeys(mine, frozenset({yours.public}), tmp_path / "node")
     assert keys.load_client(tmp_path / "client") == (yours, mine.public)
 
 
