@@ -58,6 +58,7 @@ class Lease(NamedTuple):
     session: str
     client: str
     artefact: str
+    policy: dict[str, str]  # what its handshake says of it, recorded as labels
 
 
 class Service:
@@ -163,7 +164,9 @@ class Service:
             return
         self._supervisor.leave("hold", "another hello", asked=True)
         session = secrets.token_hex(8)
-        self._lease = Lease(identity, session, hello.client, hello.artefact)
+        self._lease = Lease(
+            identity, session, hello.client, hello.artefact, _about_policy(hello)
+        )
         self._heard_s = time.monotonic()
         welcome = Welcome(
             session,
@@ -240,7 +243,7 @@ class Service:
                 lease.client,
                 lease.artefact,
                 begin.seed,
-                begin.labels,
+                lease.policy | begin.labels,
             )
         )
         self._journal.state(self._machine.state, self._machine.cause)
@@ -276,3 +279,10 @@ class Service:
 
     def _answer(self, identity: bytes, message: Message) -> None:
         self._wire.send(identity, encode(message))
+
+
+def _about_policy(hello: Hello) -> dict[str, str]:
+    """Return labels for the handshake of a policy; {} for a client without one."""
+    if not hello.artefact:
+        return {}
+    return {"chunk": str(hello.chunk), "history": str(hello.history)}
