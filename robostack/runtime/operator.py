@@ -176,9 +176,13 @@ class Shared:
 
     def _by_person(self, reading: Reading, wanted: Array | None) -> Answer | None:
         self._policy.watch(reading)
-        if wanted is None or self._blend is None:
+        if wanted is None:
             self._policy.counts.starved += 1
+            self._blend = None  # they may be elsewhere when they come back
             return None
+        if self._blend is None:
+            effect = float32(reading.applied.unpack())
+            self._blend = Blend(effect, wanted, self._robot, BLEND_S)
         return Answer(self._blend(wanted), intervention=True)
 
     def _by_policy(self, reading: Reading) -> Answer | None:

@@ -103,11 +103,15 @@ class Leader:
             return None
         return self._action.clip(newest)
 
+    def join(self) -> None:
+        """Return when the leader is no longer followed: it was closed, or broke."""
+        if self._thread.is_alive():
+            self._thread.join(_END_S)
+
     def close(self) -> None:
         """Release the leader."""
         self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join(_END_S)
+        self.join()
         self._keys.close()
         self._leader.close()
 
