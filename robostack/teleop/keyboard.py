@@ -56,8 +56,8 @@ class Keyboard:
     def connect(self) -> None:
         """Take the keys as they are pressed; Ctrl-C keeps its meaning."""
         if self._fd is None:
-            self._fd = sys.stdin.fileno()
-        if not os.isatty(self._fd):
+            self._fd = terminal()
+        if self._fd is None:
             raise TeleopError(
                 "expected a terminal for the keyboard, got something else as standard "
                 "input: run it in a terminal, or use a gamepad or a leader arm"
@@ -112,6 +112,15 @@ class Keyboard:
             if ready:
                 for key in keys(os.read(self._fd, 64).decode(errors="ignore")):
                     self.press(key)
+
+
+def terminal() -> int | None:
+    """Return the descriptor of standard input if that is a terminal."""
+    try:
+        fd = sys.stdin.fileno()
+    except (OSError, ValueError):  # it is closed, or not a file
+        return None
+    return fd if os.isatty(fd) else None
 
 
 def keys(text: str) -> list[str]:

@@ -7,8 +7,6 @@ robot; a reading that grew old is no reading.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +16,7 @@ import numpy as np
 from robostack import plugins
 from robostack.robot import Robot
 from robostack.spec import Array, RobotSpec
-from robostack.teleop.keyboard import Keyboard
+from robostack.teleop.keyboard import Keyboard, terminal
 from robostack.teleop.teleoperator import TeleopError
 
 _OLD_S = 0.2  # a leader that was not read for so long has told nothing
@@ -72,7 +70,7 @@ class Leader:
         self._leader.connect()
         self.look()
         self._thread.start()
-        if _is_terminal():
+        if terminal() is not None:
             self._keys.connect()
 
     def begin(self) -> None:
@@ -151,10 +149,3 @@ def _driver(address: str) -> Robot:
         raise TeleopError(f"expected hardware:ROBOT as a leader, got {address}")
     driver: Robot = plugins.load(kind, name).make(argument)
     return driver
-
-
-def _is_terminal() -> bool:
-    try:
-        return os.isatty(sys.stdin.fileno())
-    except (OSError, ValueError):  # standard input is closed, or not a file
-        return False

@@ -46,9 +46,7 @@ class Run(msgspec.Struct, frozen=True):
     episodes: int = 1
     steps: int = 0  # of an episode at most; 0: the task's horizon, or 1000
     task: str = ""  # of the node's world: judges the episodes, and ends them
-    seed: int | None = (
-        None  # worlds only: seed of the first episode, then one more each
-    )
+    seed: int | None = None  # worlds only: of the first episode, then one more each
     sample: bool = False  # sample actions; else their mean
     execute: int = 0  # actions of a chunk to use at most; 0: all of them
     deadline: float = 0.0  # [s] of an inference; 0: as long as its actions are due
