@@ -67,9 +67,11 @@ def test_what_belongs_to_an_episode_that_is_over_never_comes_out():
         assert brain.inside.acquire(timeout=WAIT_S)
         worker.begin()
         post(worker, 0)
-        brain.gate.release(2)
-        chunk = worker.poll(WAIT_S)
-        assert chunk.seq == 0
+        brain.gate.release()
+        assert brain.inside.acquire(timeout=WAIT_S)  # 7 is answered, and 0 is not
+        assert worker.poll(0.0) is None
+        brain.gate.release()
+        assert worker.poll(WAIT_S).seq == 0
     assert brain.log == ["reset", "infer 7", "reset", "infer 0"]
 
 
