@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from author_bench import Scripted
 
+from robostack import plugins
 from robostack.hardware.fake.driver import FakeRobot
 from robostack.hardware.fake.joints import SPEC
 from robostack.spec import ArraySpec, float32
@@ -266,3 +267,15 @@ def test_a_jog_goes_on_to_its_target_when_nobody_pushes():
 
 def test_a_scripted_operator_is_a_teleoperator():
     assert settled(Scripted(lambda i: [0.1, 0.1]), 2) == pytest.approx([0.1, 0.1])
+
+
+def test_an_so101_by_its_address_leads_another():
+    pytest.importorskip("scservo_sdk")
+    robot = plugins.load("hardware", "so101").spec("emulated")
+    leader = make("leader:hardware:so101/emulated", robot)
+    try:
+        leader.connect()
+        leader.look()
+        assert leader.read() == pytest.approx(robot.home, abs=0.8)
+    finally:
+        leader.close()
