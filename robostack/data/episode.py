@@ -24,6 +24,7 @@ Times = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+_KINDS = {"time_s": np.float64, "intervention": np.bool_, "clamped": np.bool_}
 INCOMPLETE = "incomplete"  # label of an episode whose end was not seen, and why
 
 
@@ -45,6 +46,14 @@ class Frames(NamedTuple):
     jpeg: tuple[bytes, ...]  # (F,)
 
 
+class Conduct(NamedTuple):
+    """How the actions of an episode came to be; False and NaN where it is unknown."""
+
+    intervention: Mask  # (T,) a person, not the policy, chose it
+    clamped: Mask  # (T, A) the node's limiter changed it
+    age_s: Array  # (T,) of the command when it was applied
+
+
 class Episode(NamedTuple):
     """T steps; T is the length."""
 
@@ -57,6 +66,7 @@ class Episode(NamedTuple):
     truth: dict[str, Array]  # (T+1, n) each, for referees; may be empty
     frames: dict[str, Frames]  # by camera; may be empty
     labels: dict[str, str]  # task, policy, operator, seed, source, ...
+    conduct: Conduct | None = None  # None: whoever collected it did not say
 
     @property
     def length(self) -> int:
@@ -73,6 +83,13 @@ def columns(episode: Episode) -> dict[str, Array]:
 def complete(labels: dict[str, str]) -> bool:
     """Return whether an episode was seen to its end, so that its return counts."""
     return INCOMPLETE not in labels
+
+
+def unknown_conduct(steps: int, size: int) -> Conduct:
+    """Return what is known of `steps` actions of `size` elements: nothing."""
+    nobody: Mask = np.zeros(steps, np.bool_)
+    never: Mask = np.zeros((steps, size), np.bool_)
+    return Conduct(nobody, never, np.full(steps, np.nan, np.float32))
 
 
 def check(episode: Episode, spec: RobotSpec) -> None:
@@ -113,10 +130,14 @@ def _misshapen(episode: Episode, spec: RobotSpec) -> Iterator[str]:
         expected["reward"] = (episode.reward, (steps,))
     for name, array in episode.truth.items():
         expected[f"truth {name}"] = (array, (steps + 1, *array.shape[1:2]))
+    if episode.conduct is not None:
+        expected["intervention"] = (episode.conduct.intervention, (steps,))
+        expected["clamped"] = (episode.conduct.clamped, (steps, size))
+        expected["age_s"] = (episode.conduct.age_s, (steps,))
     for name, (found, shape) in expected.items():
         if found.shape != shape:
             yield f"expected {name} of shape {shape}, got {found.shape}"
-        kind = np.float64 if name == "time_s" else np.float32
+        kind = _KINDS.get(name, np.float32)
         if found.dtype != kind:
             yield f"expected {name} as {np.dtype(kind)}, got {found.dtype}"
 

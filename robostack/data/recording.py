@@ -25,7 +25,14 @@ from mcap.records import Channel, Chunk, McapRecord, Message, Metadata
 from mcap.stream_reader import CRCValidationError, StreamReader, breakup_chunk
 from zstandard import ZstdError
 
-from robostack.data.episode import INCOMPLETE, End, Episode, Frames
+from robostack.data.episode import (
+    INCOMPLETE,
+    Conduct,
+    End,
+    Episode,
+    Frames,
+    unknown_conduct,
+)
 from robostack.data.formats import FormatError, Note, ignore
 from robostack.data.recording_write import PARTIAL, VERSION, Applied, Head, Sample, Tail
 from robostack.spec import Array, RobotSpec, SpecError, difference
@@ -240,7 +247,21 @@ def _episode(
         },
         frames={name: _frames(found, rows) for name, found in raw.frames.items()},
         labels=labels,
+        conduct=_conduct(samples.get("/action", {}), rows[:-1], spec),
     ), int(gaps.sum())
+
+
+def _conduct(applied: dict[int, Any], rows: list[int], spec: RobotSpec) -> Conduct:
+    """Return how the actions of `rows` (T,) came to be."""
+    conduct = unknown_conduct(len(rows), spec.action.size)
+    place = {name: i for i, name in enumerate(spec.action.names)}
+    for i, seq in enumerate(rows):
+        if seq in applied:
+            action = applied[seq]
+            conduct.intervention[i] = action.intervention
+            conduct.clamped[i, [place[name] for name in action.clamped]] = True
+            conduct.age_s[i] = action.age_s
+    return conduct
 
 
 def _column(samples: dict[int, Any], rows: list[int], size: int | None) -> Array:

@@ -6,6 +6,9 @@
     action.npy                      (R, A) float32; the last row of an episode is NaN
     action.requested.npy            (R, A) float32
     time_s.npy                      (R,) float64
+    intervention.npy                (R,) bool, where a node recorded who acted
+    clamped.npy                     (R, A) bool, the same: what its limiter changed
+    age_s.npy                       (R,) float32, the same: of commands when applied
     truth.object_position.npy       (R, n) float32, where a world logged it
     next.reward.npy                 (R,) float32, where somebody logged it
     frames.front.jpeg               all JPEGs of a camera end to end
@@ -25,10 +28,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from robostack.data.episode import End, Episode, Frames, Mask
+from robostack.data.episode import Conduct, End, Episode, Frames, Mask
 from robostack.spec import RobotSpec
 
-VERSION = 1  # raise on any change of the layout
+VERSION = 2  # raise on any change of the layout
+_READABLE = (1, 2)  # 1 lacks `conducted` and its columns
 INDEX = "segment.json"
 
 
@@ -55,6 +59,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rewarded: bool  # whether next.reward is about it
     truths: tuple[str, ...]  # which truth columns are about it
     cameras: tuple[str, ...]  # which cameras' frames are about it
+    conducted: bool = False  # whether intervention, clamped and age_s are about it
 
     @property
     def rows(self) -> slice:
@@ -145,12 +150,17 @@ class Segment:
             truth=truths,
             frames={camera: self._frames(camera, entry) for camera in entry.cameras},
             labels=dict(entry.labels),
+            conduct=self._conduct(entry) if entry.conducted else None,
         )
 
     def transitions(self, entry: Entry) -> Mask:
         """Return which of the T steps of an episode have an action; (T,)."""
         known: Mask = np.isfinite(self.column("action")[entry.steps]).all(axis=1)
         return known
+
+    def _conduct(self, entry: Entry) -> Conduct:
+        columns = (self.column(name)[entry.steps] for name in Conduct._fields)
+        return Conduct(*columns)
 
     def _frames(self, camera: str, entry: Entry) -> Frames:
         rows = self.column(f"frames.{camera}.row")
@@ -168,9 +178,10 @@ class Segment:
             raise SegmentError(
                 f"{self.folder / INDEX} cannot be read: {error}"
             ) from error
-        if index.version != VERSION:
+        if index.version not in _READABLE:
             raise SegmentError(
-                f"{self.folder}: expected layout version {VERSION}, got {index.version}"
+                f"{self.folder}: expected layout version "
+                f"{' or '.join(map(str, _READABLE))}, got {index.version}"
             )
         if index.spec_digest != spec.digest:
             raise SegmentError(

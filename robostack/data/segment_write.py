@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from robostack.data.atomic import SyncedFile, new_folder, publish, remove
-from robostack.data.episode import Episode
+from robostack.data.episode import Episode, unknown_conduct
 from robostack.data.segment import (
     INDEX,
     VERSION,
@@ -81,6 +81,7 @@ def _entries(episodes: Sequence[Episode]) -> Iterator[Entry]:
             rewarded=episode.reward is not None,
             truths=tuple(episode.truth),
             cameras=tuple(episode.frames),
+            conducted=episode.conduct is not None,
         )
         start += episode.length + 1
 
@@ -100,7 +101,20 @@ def _sources(
     if any(e.reward is not None for e in episodes):
         rewards = (_padded(_reward(e)) for e in episodes)
         yield "next.reward", _Source((), np.float32, rewards)
+    if any(e.conduct is not None for e in episodes):
+        yield from _conduct_sources(episodes, spec.action.size)
     yield from _truth_sources(episodes)
+
+
+def _conduct_sources(
+    episodes: Sequence[Episode], size: int
+) -> Iterator[tuple[str, _Source]]:
+    """Return how actions came to be, with False and NaN where that is not known."""
+    conducts = [e.conduct or unknown_conduct(e.length, size) for e in episodes]
+    for name, width in (("intervention", ()), ("clamped", (size,))):
+        blocks = [_padded(getattr(c, name), False) for c in conducts]
+        yield name, _Source(width, np.bool_, blocks)
+    yield "age_s", _Source((), np.float32, [_padded(c.age_s) for c in conducts])
 
 
 def _truth_sources(episodes: Sequence[Episode]) -> Iterator[tuple[str, _Source]]:
@@ -117,10 +131,12 @@ def _truth_sources(episodes: Sequence[Episode]) -> Iterator[tuple[str, _Source]]
         yield f"truth.{name}", _Source(width, np.float32, blocks)
 
 
-def _padded(steps: Array) -> Array:
-    """Return (T, ...) with a last row of NaN."""
-    padding = np.full((1, *steps.shape[1:]), np.nan, steps.dtype)
-    return np.concatenate([steps, padding])
+def _padded(
+    steps: npt.NDArray[Any], padding: float | bool = np.nan
+) -> npt.NDArray[Any]:
+    """Return (T, ...) with a last row of `padding`."""
+    row = np.full((1, *steps.shape[1:]), padding, steps.dtype)
+    return np.concatenate([steps, row])
 
 
 def _reward(episode: Episode) -> Array:

@@ -65,20 +65,34 @@ class Client:
         self.session = ""
         self.generation = 0
         self.reading: Reading | None = None  # the newest of the open episode
+        self.passed: list[Reading] = []  # came before the newest, and not returned
         self._name = name
         self._lockstep = False
         self._timeout_s = timeout_s
         self._box = Mailbox(endpoints.parse(endpoint).control, keys)
 
-    def hello(self, robot: RobotSpec | None = None, artefact: str = "") -> Welcome:
+    def hello(
+        self,
+        robot: RobotSpec | None = None,
+        artefact: str = "",
+        *,
+        chunk: int = 1,
+        history: int = 1,
+    ) -> Welcome:
         """Take the lease; `robot` is what the policy was made for, None for any.
+
+        Args:
+            robot: its digest, names, order, units and limits must be the node's own.
+            artefact: content hash of the policy's bundle.
+            chunk: actions that the policy gives per inference.
+            history: readings that the policy sees at once.
 
         Raises:
             RefusedError: another protocol, robot, or holder of the lease.
         """
         self._box.renew()
         self.session, self.generation, self.reading = "", 0, None
-        self._box.send(Hello(PROTOCOL, self._name, robot, artefact))
+        self._box.send(Hello(PROTOCOL, self._name, robot, artefact, chunk, history))
         welcome = self._answer(Welcome, self._timeout_s)
         self.session, self._lockstep = welcome.session, welcome.lockstep
         return welcome
@@ -208,8 +222,12 @@ class Client:
 
     def _newest(self, reading: Reading) -> Reading:
         """Return the last of `reading` and those that came after it."""
+        self.passed.clear()
         while (more := self._box.poll()) is not None:
-            reading = self._heed(more) or reading
+            newer = self._heed(more)
+            if newer is not None:
+                self.passed.append(reading)
+                reading = newer
         return reading
 
     def _follow(self, reading: Reading) -> Reading:

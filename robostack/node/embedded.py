@@ -77,7 +77,8 @@ def subprocess_node(
             "serve_address(sys.argv[1], sys.argv[2], lockstep=sys.argv[3] == 'True')"
         )
         command = [sys.executable, "-c", code, address, endpoint, str(lockstep)]
-        process = subprocess.Popen(command)
+        # Ctrl-C at the terminal is for whoever started us: they end the node last.
+        process = subprocess.Popen(command, process_group=0)
         stack.callback(_end, process)
         _await(process, endpoint)
         yield Process(endpoint, process)

@@ -30,7 +30,11 @@ class RecorderProcess:
         command += [endpoint, str(folder)]
         command += [] if keyring is None else ["--keyring", str(keyring)]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,  # Ctrl-C is for us: we end the episode first, then it
         )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._errors: list[str] = []

@@ -59,6 +59,7 @@ class Lease(NamedTuple):
     session: str
     client: str
     artefact: str  # content hash of its bundle, without the signature
+    policy: dict[str, str]  # what its handshake says of it, recorded as labels
 
 
 class Service:
@@ -165,7 +166,9 @@ class Service:
         self._supervisor.leave("hold", "another hello", asked=True)
         session = secrets.token_hex(8)
         sha256 = hello.artefact.partition(":")[0]
-        self._lease = Lease(identity, session, hello.client, sha256)
+        self._lease = Lease(
+            identity, session, hello.client, sha256, _about_policy(hello)
+        )
         self._heard_s = time.monotonic()
         welcome = Welcome(
             session,
@@ -244,7 +247,7 @@ class Service:
                 lease.client,
                 lease.artefact,
                 begin.seed,
-                begin.labels,
+                lease.policy | begin.labels,
             )
         )
         self._journal.state(self._machine.state, self._machine.cause)
@@ -292,3 +295,10 @@ def _distrusted(trust: Trust | None, artefact: str) -> str:
     except SigningError as error:
         return str(error)
     return ""
+
+
+def _about_policy(hello: Hello) -> dict[str, str]:
+    """Return labels for the handshake of a policy; {} for a client without one."""
+    if not hello.artefact:
+        return {}
+    return {"chunk": str(hello.chunk), "history": str(hello.history)}

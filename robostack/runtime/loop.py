@@ -1,14 +1,14 @@
 """Drive a node with a policy: reading in, action out, once per control period.
 
 The node keeps the time, by absolute deadlines: it sends a reading at every tick, and a
-world in lockstep waits for us. Whoever computes for longer than a period answers the
-newest reading there is, never an old one. A node that stays silent for longer than its
-own command time-out has lost us or died, which ends the episode.
+world in lockstep waits for us. Each reading is answered with the action there is for
+it, or not at all: then the node holds by itself. A node that stays silent for longer
+than its own command time-out has lost us or died, which ends the episode.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -17,12 +17,15 @@ import numpy as np
 
 from robostack.clock import Clock, MonotonicClock
 from robostack.link.client import Client, arrays
-from robostack.messages import Ended, Reading, Welcome
+from robostack.link.errors import LeftError, LinkError
+from robostack.messages import Ended, Notice, Reading, Welcome
 from robostack.robot import Columns, Task
+from robostack.runtime.author import Answer, Author, Counts, Plain
+from robostack.runtime.timing import Stopwatch, Times
 from robostack.spec import Array, float32
+from robostack.teleop.teleoperator import TeleopError
 
 _CLOCK = MonotonicClock()
-_SILENCE_S = 1.0  # at least this long before a silent node counts as dead
 
 
 class Job(NamedTuple):
@@ -43,8 +46,28 @@ class Outcome(NamedTuple):
     success: bool | None  # at the end, by the task's referee; None without a task
     ended: Ended  # the node's own counts
     late: int  # readings that came more than half a period late
-    period_s: Array  # between one reading and the next, by our clock
-    inference_s: Array  # of the policy alone
+    counts: Counts  # what the policy could not do in time
+    interventions: int  # steps in which a person moved the robot
+    times: Times
+    held: str = ""  # why the node ended the episode by itself
+
+    @property
+    def period_s(self) -> Array:
+        """Between one reading and the next, by our clock."""
+        return self.times.period_s
+
+    @property
+    def inference_s(self) -> Array:
+        """Of the policy alone."""
+        return self.times.inference_s
+
+
+class HeldError(LeftError):
+    """The node left ACTIVE by itself; `outcome` is what the episode was until then."""
+
+    def __init__(self, notice: Notice, outcome: Outcome) -> None:
+        super().__init__(notice)
+        self.outcome = outcome
 
 
 Policy = Callable[[dict[str, Array]], Array]
@@ -54,78 +77,108 @@ Stopped = Callable[[], str]  # why to stop early, or ""
 def run_episode(
     client: Client,
     welcome: Welcome,
-    policy: Policy,
+    author: Author | Policy,
     job: Job,
     *,
     stopped: Stopped = lambda: "",
     clock: Clock = _CLOCK,
 ) -> Outcome:
-    """Run `policy` until the task terminates, time is up, or `stopped` says why.
+    """Run `author` until the task terminates, time is up, or `stopped` says why.
 
     Raises:
-        LinkError: the node refused, left ACTIVE by itself, or fell silent.
+        HeldError: the node left ACTIVE by itself.
+        LinkError: the node refused, or fell silent.
     """
+    who = Plain(author) if callable(author) else author
+    episode = _Episode(client, who, job)
     reading = client.begin(job.seed, dict(job.labels))
-    pace = _Pace(clock, welcome)
-    referee = _Referee(job.task)
-    referee.see(reading)
-    reason, steps = "", 0
+    watch = Stopwatch(clock, welcome)
+    who.begin()
     try:
-        while steps < job.max_steps and not referee.terminated:
-            if reason := stopped():
-                break
-            pace.infers()
-            action = policy(arrays(reading.arrays))
-            pace.sends()
-            client.send(client.command(action))
-            reading = client.receive(pace.silence_s)
-            pace.receives()
-            steps += 1
-            referee.see(reading, action)
-    except KeyboardInterrupt:
-        client.end(terminated=False, reason="stopped by the operator")
+        reason = episode.run(reading, watch, stopped)
+        ended = client.end(terminated=episode.referee.terminated, reason=reason)
+    except LeftError as left:
+        outcome = episode.outcome(watch)._replace(held=str(left))
+        raise HeldError(left.notice, outcome) from left
+    except (KeyboardInterrupt, TeleopError) as error:
+        with contextlib.suppress(LinkError):  # it may have ended just before
+            client.end(terminated=False, reason=str(error) or "stopped by the operator")
         raise
-    reason = reason or ("terminated" if referee.terminated else "time is up")
-    return Outcome(
-        steps=steps,
-        terminated=referee.terminated,
-        returns=referee.returns if job.task else None,
-        success=referee.success if job.task else None,
-        ended=client.end(terminated=referee.terminated, reason=reason),
-        late=pace.late,
-        period_s=float32(pace.periods),
-        inference_s=float32(pace.inferences),
-    )
+    return episode.outcome(watch)._replace(ended=ended)
 
 
-class _Pace:
-    """Times the cycle, and counts the readings that came late."""
+def attempt(
+    client: Client,
+    welcome: Welcome,
+    author: Author | Policy,
+    job: Job,
+    stopped: Stopped = lambda: "",
+) -> Outcome:
+    """Run an episode; one that ends in HOLD or SAFE is an outcome, not an error.
 
-    def __init__(self, clock: Clock, welcome: Welcome) -> None:
-        robot = welcome.robot
-        self._clock = clock
-        longest_s = 1.5 * robot.control_period_s
-        self._longest_s = math.inf if welcome.lockstep else longest_s
-        self._started = self._arrived = clock.now()
-        self.silence_s = max(_SILENCE_S, 2 * robot.command_timeout_s)
-        self.late = 0
-        self.periods: list[float] = []
-        self.inferences: list[float] = []
+    Raises:
+        HeldError: the node latched a FAULT or ESTOP, or is going down.
+        LinkError: the node refused, or fell silent.
+    """
+    try:
+        return run_episode(client, welcome, author, job, stopped=stopped)
+    except HeldError as held:
+        if held.notice.state not in ("hold", "safe"):
+            raise
+        return held.outcome
 
-    def infers(self) -> None:
-        """Note that the policy starts."""
-        self._started = self._clock.now()
 
-    def sends(self) -> None:
-        """Note that the policy has answered."""
-        self.inferences.append(self._clock.now() - self._started)
+class _Episode:
+    """An episode under way."""
 
-    def receives(self) -> None:
-        """Note that the next reading came."""
-        now = self._clock.now()
-        self.periods.append(now - self._arrived)
-        self._arrived = now
-        self.late += self.periods[-1] > self._longest_s
+    def __init__(self, client: Client, author: Author, job: Job) -> None:
+        self._client = client
+        self._author = author
+        self._job = job
+        self.referee = _Referee(job.task)
+        self._steps = self._interventions = 0
+
+    def run(self, reading: Reading, watch: Stopwatch, stopped: Stopped) -> str:
+        """Answer readings until there is a reason not to; return it."""
+        client, author, referee = self._client, self._author, self.referee
+        referee.see(reading)
+        while self._steps < self._job.max_steps and not referee.terminated:
+            if reason := stopped():
+                return reason
+            answer = author.answer(reading)
+            if answer is not None:
+                watch.sends()
+                self._send(reading, answer)
+            reading = client.receive(watch.silence_s)
+            watch.receives()
+            for passed in client.passed:
+                author.watch(passed)
+            self._steps += 1
+            referee.see(reading)
+        return "terminated" if referee.terminated else "time is up"
+
+    def _send(self, reading: Reading, answer: Answer) -> None:
+        self._interventions += answer.intervention
+        self._client.send(
+            self._client.command(
+                answer.action, reading=reading, intervention=answer.intervention
+            )
+        )
+
+    def outcome(self, watch: Stopwatch) -> Outcome:
+        """Return what became of it so far, without the node's counts."""
+        judged = self._job.task is not None
+        return Outcome(
+            steps=self._steps,
+            terminated=self.referee.terminated,
+            returns=self.referee.returns if judged else None,
+            success=self.referee.success if judged else None,
+            ended=Ended(self._client.generation, self._steps, 0, 0, {}),
+            late=watch.late,
+            counts=self._author.counts,
+            interventions=self._interventions,
+            times=watch.times(self._author.inference_s),
+        )
 
 
 class _Referee:
@@ -137,13 +190,13 @@ class _Referee:
         self.returns = 0.0
         self.terminated = self.success = False
 
-    def see(self, reading: Reading, action: Array | None = None) -> None:
+    def see(self, reading: Reading) -> None:
         """Judge the step that led to `reading`; the applied action counts."""
         if self._task is None:
             return
         truth = {f"truth.{k}": v for k, v in arrays(reading.truth).items()}
         new = arrays(reading.arrays) | truth
-        if action is not None:
+        if self._last:
             columns: Columns = {
                 name: np.stack([self._last[name], new[name]]) for name in new
             } | {"action": float32(reading.applied.unpack())[None]}

@@ -40,16 +40,10 @@ class Session:
         """Choose a provider, bind the buffers, warm up, and pass the self-test.
 
         Raises:
-            BundleError: the outputs are not those the trainer recorded, or the bundle
-                needs what this runtime does not do.
+            BundleError: the outputs are not those the trainer recorded.
             ProviderError: the provider asked for is not there.
         """
         start = time.perf_counter()
-        if policy.manifest.chunk != 1:
-            raise BundleError(
-                f"{policy.path} gives chunks of {policy.manifest.chunk} actions; this "
-                "runtime runs policies that give one action per reading"
-            )
         self.policy = policy
         self._robot = policy.manifest.robot
         self._low = float32(self._robot.action.low)
@@ -65,14 +59,54 @@ class Session:
             self._inputs[f"state.{name}"][:] = 0.0
         self._fresh = True
 
+    @property
+    def remembers(self) -> bool:
+        """Whether what it answers depends on readings before the newest."""
+        manifest = self.policy.manifest
+        return manifest.history > 1 or bool(manifest.state)
+
     def act(
         self, arrays: dict[str, Array], rng: np.random.Generator | None = None
     ) -> Array:
-        """Return the action (A,) for a reading; a sample if `rng` is given.
+        """Return the action (A,) for a reading, the first of a chunk; see `infer`."""
+        action: Array = self.infer(arrays, rng)[0]
+        return action
+
+    def infer(
+        self, arrays: dict[str, Array], rng: np.random.Generator | None = None
+    ) -> Array:
+        """Return the actions (H, A) from a reading on; a sample if `rng` is given.
 
         Raises:
-            BundleError: an array is missing, misshapen, or the action is not finite.
+            BundleError: an array is missing, misshapen, or an action is not finite.
         """
+        self._take(arrays)
+        self._run()
+        actions: Array = self._action.copy()
+        if rng is not None:
+            actions += self._std * rng.standard_normal(actions.shape, dtype=np.float32)
+            np.clip(actions, self._low, self._high, out=actions)
+        if not np.isfinite(actions).all():
+            raise BundleError(f"{self.policy.path} gave an action that is not finite")
+        return actions
+
+    def observe(self, arrays: dict[str, Array]) -> None:
+        """Remember a reading that is not answered.
+
+        History has every reading. Recurrent state has every reading where the policy
+        gives one action for each; with chunks it advances once an inference.
+        """
+        manifest = self.policy.manifest
+        if not self.remembers:
+            return
+        self._take(arrays)
+        if manifest.state and manifest.chunk == 1:
+            self._run()
+        elif self._windows:
+            self._shift()
+
+    def _take(self, arrays: dict[str, Array]) -> None:
+        """Copy a reading to where the graph reads it."""
         try:
             for name, view in self._views:
                 array = arrays[name]
@@ -81,14 +115,6 @@ class Session:
                 view[...] = array
         except (KeyError, ValueError) as error:
             raise self._misfit(arrays) from error
-        self._run()
-        action: Array = self._action.copy()
-        if rng is not None:
-            action += self._std * rng.standard_normal(action.size, dtype=np.float32)
-            np.clip(action, self._low, self._high, out=action)
-        if not np.isfinite(action).all():
-            raise BundleError(f"{self.policy.path} gave an action that is not finite")
-        return action
 
     def _run(self) -> None:
         if self._windows:
@@ -117,8 +143,10 @@ class Session:
         )
         self._inputs, self._outputs = inputs, outputs
         self._binding = bind(session, inputs, outputs)
-        self._action = outputs["action"][0]
-        self._std = outputs.get("action_std", np.zeros_like(outputs["action"]))[0]
+        shape = (manifest.chunk, self._robot.action.size)
+        self._action = outputs["action"].reshape(shape)
+        std = outputs.get("action_std", np.zeros_like(outputs["action"]))
+        self._std = std.reshape(shape)
         names = self._robot.observation
         if manifest.history == 1:
             self._views = [(name, inputs[name][0]) for name in names]
@@ -151,10 +179,9 @@ class Session:
             for name, array in inputs.items():
                 self._inputs[name][0] = array[i]
             self._session.run_with_iobinding(self._binding)
-            error = max(error, float(np.abs(self._action - float32(action)).max()))
+            error = max(error, _distance(self._action, action))
             if golden.action_std:
-                spread = np.abs(self._std - float32(golden.action_std[i])).max()
-                error = max(error, float(spread))
+                error = max(error, _distance(self._std, golden.action_std[i]))
         self.reset()
         if not error <= tolerance:
             raise BundleError(
@@ -168,6 +195,11 @@ class Session:
         expected = {k: a.size for k, a in self._robot.observation.items()}
         found = {k: np.shape(a) for k, a in arrays.items()}
         return BundleError(f"expected the arrays {expected}, got {found}")
+
+
+def _distance(found: Array, golden: list[float]) -> float:
+    """Return the largest difference of (H, A) from its elements end to end."""
+    return float(np.abs(found - float32(golden).reshape(found.shape)).max())
 
 
 def bind(

@@ -35,8 +35,8 @@ PIXELS = Tensor.pack(np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
 
 def control(robot):
     return [
-        Hello(1, "me", robot, "abc"),
-        Hello(1, "me", None, ""),
+        Hello(1, "me", robot, "abc", 8, 2),
+        Hello(1, "me", None, "", 1, 1),
         Welcome("s", robot, "d", True, "sim:x", "hold"),
         Refusal("spec", "no", ("a", "b")),
         Begin("s", 3, {"task": "lift"}),

@@ -232,8 +232,8 @@ def test_generations_only_grow(bench):
 
 def test_begin_and_hello_need_no_special_order(bench):
     assert bench.say(Begin("", None, {})).code == "session"
-    assert isinstance(bench.say(Hello(PROTOCOL, "x", None, "")), Welcome)
-    assert isinstance(bench.say(Hello(PROTOCOL, "x", None, "")), Welcome)
+    assert isinstance(bench.say(Hello(PROTOCOL, "x", None, "", 1, 1)), Welcome)
+    assert isinstance(bench.say(Hello(PROTOCOL, "x", None, "", 1, 1)), Welcome)
 
 
 def test_reading_comes_right_after_begin(bench):

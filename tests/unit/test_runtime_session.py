@@ -79,12 +79,6 @@ def test_a_nan_reading_gives_an_error_and_no_action(policy):
         Session(policy).act({**READING, "joint_velocity": float32([np.nan, 0.0])})
 
 
-def test_chunked_policies_are_refused(robot, tmp_path, policy):
-    chunked = msgspec.structs.replace(policy.manifest, chunk=4)
-    with pytest.raises(BundleError, match="chunks of 4"):
-        Session(policy._replace(manifest=chunked))
-
-
 @pytest.mark.skipif(
     bool(getattr(onnxruntime, "get_ep_devices", list)())
     and any("CUDA" in d.ep_name for d in onnxruntime.get_ep_devices()),

@@ -1,0 +1,1 @@
+"""How a person moves a robot: keyboard, gamepad, or a second arm."""
