@@ -24,7 +24,7 @@ from robostack.messages import (
 
 ACTION = Tensor.pack(np.zeros(2, np.float32))
 VALID = (
-    encode(Hello(PROTOCOL, "fuzzer", None, "")),
+    encode(Hello(PROTOCOL, "fuzzer", None, "", 1, 1)),
     encode(Begin("0" * 16, 1, {"task": "fuzz"})),
     encode(Command("0" * 16, 1, 1, 0.0, 1.0, False, ACTION)),
     encode(End("0" * 16, 1, False, "fuzz")),

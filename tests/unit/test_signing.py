@@ -148,18 +148,20 @@ def test_a_signature_for_another_purpose_is_none(signed, folder, trust):
 def test_a_node_runs_only_what_a_trusted_key_signed(signed, policy, trust):
     bench = trusting(trust)
     for artefact in ("", policy.artefact, "a" * 64 + ":" + signed.signature):
-        answer = bench.say(Hello(PROTOCOL, "me", None, artefact))
+        answer = bench.say(Hello(PROTOCOL, "me", None, artefact, 1, 1))
         assert isinstance(answer, Refusal)
         assert answer.code == "signature"
     assert bench.journal.total["signature"] == 3
-    assert isinstance(bench.say(Hello(PROTOCOL, "me", None, signed.artefact)), Welcome)
+    assert isinstance(
+        bench.say(Hello(PROTOCOL, "me", None, signed.artefact, 1, 1)), Welcome
+    )
 
 
 def test_a_recording_names_the_bundle_by_its_hash_alone(signed, trust):
     from robostack.messages import Begin, Opened
 
     bench = trusting(trust)
-    welcome = bench.say(Hello(PROTOCOL, "me", None, signed.artefact))
+    welcome = bench.say(Hello(PROTOCOL, "me", None, signed.artefact, 1, 1))
     bench.say(Begin(welcome.session, 0, {}))
     assert bench.watcher.of(Opened)[-1].artefact == signed.sha256
 
