@@ -64,7 +64,7 @@ def make(argument: str = "", clock: Clock | None = None) -> UR:
 
 
 def _place(argument: str) -> _Place:
-    model, at, host = argument.partition("@")
+    model, _, host = argument.partition("@")
     if argument == EMULATED:
         model, host = "ur5e", EMULATED
     if model not in models.MODELS or not host:
@@ -77,7 +77,7 @@ def _place(argument: str) -> _Place:
 
 
 def _host(host: str) -> str:
-    name, colon, port = host.partition(":")
+    name, colon, _ = host.partition(":")
     if colon:
         raise PluginError(
             f"expected HOST without a port, got {host!r}: a controller's ports are "

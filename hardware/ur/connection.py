@@ -4,12 +4,13 @@ What ur_rtde (1.6) does by itself, and what is done about it here:
 
 - Its constructors and destructors keep Python's interpreter lock: every port is tried
   first, with a time-out, so that they return within milliseconds or are not called.
-- Commands "succeed" while the connection is down, or open a new one and send the control
-  program again, without its watchdog. `command` looks before and after, and `State` tells
-  when the program was not running; after either, nothing is sent until `start`.
-- Commands that wait for the program do so for up to 300 s if the cable is pulled just then:
-  they are asked for from a thread of their own, and given up after `answer_s`.
-- Letting go of a lost connection waits for its attempts to reconnect: from a thread, too.
+- Commands "succeed" while the connection is down, or open a new one and send the
+  control program again, without its watchdog. `command` looks before and after, and at
+  the time it took; `State` tells when the program was not running. After any of these,
+  nothing is sent until `start`.
+- Commands that wait for the program do so for up to 300 s if the cable is pulled just
+  then: a thread of their own asks, and they are given up after `answer_s`.
+- Letting go of a lost connection waits for its attempts to reconnect: in a thread, too.
 """
 
 from __future__ import annotations
@@ -188,8 +189,8 @@ class Connection:
         if not good or slow or not control.isConnected():
             self.drop()
             raise ConnectionLostError(
-                "the controller took no command: the connection was lost, or the control "
-                "program ended"
+                "the controller took no command: the connection was lost, or the "
+                "control program ended"
             )
 
     def ask(self, what: Callable[[Any], Any]) -> None:

@@ -74,7 +74,7 @@ class UR:
 
         Raises:
             ConnectionLostError: nobody answers.
-            StoppedError: it is another arm, not under remote control, not on, or stopped.
+            StoppedError: it is another arm, under local control, off, or stopped.
         """
         with self._lock:
             if self._connection is not None:
@@ -93,7 +93,7 @@ class UR:
 
         Raises:
             ConnectionLostError: the controller does not answer.
-            StoppedError: it forbids motion, a joint is blocked, or somebody called stop.
+            StoppedError: it forbids motion, a joint is blocked, or stop() was called.
         """
         stops_before = self._stops
         try:
@@ -218,13 +218,13 @@ class UR:
 
     def _travel(self, start: Array, stops_before: int) -> None:
         """Move along the straight line of joint angles from `start` to home."""
-        care, home = self._care, np.array(self.spec.home)
+        care, home = self._care, float32(self.spec.home)
         way = home - start
         seconds = float(np.abs(way).max()) / care.homing_speed
         steps = max(1, math.ceil(seconds / PERIOD_S))
         ticker = Ticker(self._clock, PERIOD_S)
         for k in range(1, steps + 1):
-            target = start + way * k / steps
+            target = float32(start + way * k / steps)
             self._go(target, care.lag, stops_before, "is blocked on the way home")
             ticker.wait()
         deadline = self._clock.now() + care.settle_s
@@ -240,7 +240,7 @@ class UR:
             if self._stops != stops_before:
                 raise StoppedError("somebody stopped the arm on its way home")
             connection = self._checked()
-            self._servo(connection, float32(target))
+            self._servo(connection, target)
             apart = np.abs(connection.sample().position - target)
         if apart.max() > lag:
             name = self.spec.action.names[int(apart.argmax())]
@@ -282,8 +282,8 @@ class UR:
             if connection.commanding and state.runtime != Runtime.PLAYING:
                 found = name_of(Runtime, state.runtime)
                 raise StoppedError(
-                    f"the control program is {found}, expected PLAYING: its watchdog, the "
-                    f"pendant or another client ended it"
+                    f"the control program is {found}, expected PLAYING: its watchdog, "
+                    f"the pendant or another client ended it"
                 )
         except (ConnectionLostError, StoppedError):
             connection.drop()

@@ -1,7 +1,7 @@
 """An emulated controller: registers, safety, an arm, and ur_rtde's control program.
 
-The program is the side of ur_rtde's `rtde_control.script` (1.6) that answers: it looks at
-input register 0 every 2 ms, and output register 0 says 1 (ready) or 2 (done). A servo
+The program is the side of ur_rtde's `rtde_control.script` (1.6) that answers: it looks
+at input register 0 every 2 ms; output register 0 says 1 (ready) or 2 (done). A servo
 target is followed until another comes, by a thread of its own, as in the script.
 """
 

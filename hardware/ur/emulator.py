@@ -7,8 +7,8 @@
     python -m robostack.hardware.ur.emulator ur5e
 
 prints its address (of this computer only) and then obeys lines of its standard input:
-`protective_stop`, `release`, `cut`, ... (see `_ORDERS`); `tell` answers with one line of
-JSON. It ends with its standard input. It is a process because ur_rtde keeps Python's
+`protective_stop`, `release`, `cut`, ... (see `_ORDERS`); `tell` answers with one line
+of JSON. It ends with its standard input. It is a process because ur_rtde keeps Python's
 interpreter lock while it connects, so that no thread beside it could answer.
 """
 

@@ -1,8 +1,8 @@
 """What the e-series arms are: names, limits, home, geometry, and how they are moved.
 
 Joint ranges and speeds are those of Universal Robots' technical details (the elbow is
-narrower here, as in their own ROS description: it cannot turn around); geometry is their
-published Denavit-Hartenberg table.
+narrower here, as in their own ROS description: it cannot turn around); geometry is
+their published Denavit-Hartenberg table.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ _STOPS = {
     ),
     Safety.EMERGENCY_STOPPED: "emergency stop: release it, then power on again",
     Safety.PROTECTIVE_STOPPED: (
-        "protective stop (collision, or a safety limit was met): read the pendant's log, "
-        "clear the cause, then unlock it at the pendant"
+        "protective stop (collision, or a safety limit was met): read the pendant's "
+        "log, clear the cause, then unlock it at the pendant"
     ),
     Safety.SAFEGUARD_STOPPED: "safeguard stop: close the guard, then reset it",
     Safety.RECOVERY: "recovery mode: a joint is outside its safety range; jog it back",

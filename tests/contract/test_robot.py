@@ -14,7 +14,11 @@ from robostack.node.serve import make as make_robot
 from robostack.safety import ActionLimiter, derive
 from robostack.spec import RobotSpec, difference, float32
 
-ARGUMENTS = {"sim:gym": "/Hopper-v5", "hardware:so101": "/emulated", "hardware:ur": "/emulated"}
+ARGUMENTS = {
+    "sim:gym": "/Hopper-v5",
+    "hardware:so101": "/emulated",
+    "hardware:ur": "/emulated",
+}
 ADDRESSES = [
     f"{kind}:{name}{ARGUMENTS.get(f'{kind}:{name}', '')}"
     for kind in ("hardware", "sim")
