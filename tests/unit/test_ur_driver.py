@@ -76,6 +76,7 @@ def test_reset_sets_a_watchdog_that_outlasts_two_periods(arm, robot):
     assert 2 * models.PERIOD_S < told["watchdog_s"] < 0.5
 
 
+@pytest.mark.slow
 def test_it_follows_targets_and_tells_where_the_tip_is(arm, robot):
     robot.connect()
     robot.reset()
@@ -140,9 +141,13 @@ def test_a_silent_node_has_its_program_ended_by_the_controller(arm, robot):
     ("order", "words"),
     [
         ("protective_stop", "protective stop .* unlock it at the pendant"),
-        ("safeguard_stop", "safeguard stop"),
-        ("emergency_stop", "emergency stop of the robot's own button"),
-        ("mode IDLE", "mode IDLE, expected RUNNING"),
+        pytest.param("safeguard_stop", "safeguard stop", marks=pytest.mark.slow),
+        pytest.param(
+            "emergency_stop",
+            "emergency stop of the robot's own",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("mode IDLE", "IDLE, expected RUNNING", marks=pytest.mark.slow),
     ],
 )
 def test_a_stop_is_named_and_latched_until_cleared_and_reset(arm, robot, order, words):
@@ -164,6 +169,7 @@ def test_a_stop_is_named_and_latched_until_cleared_and_reset(arm, robot, order, 
     assert arm.tell()["commands"]["11"] > sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["", " commands"])
 def test_a_cut_connection_is_a_fault_and_only_reset_opens_another(arm, robot, which):
     robot.connect()
@@ -196,6 +202,7 @@ def test_a_pulled_cable_is_a_fault_and_stop_does_not_wait(arm, robot):
     eventually(lambda: not arm.tell()["servoing"])
 
 
+@pytest.mark.slow
 def test_stop_interrupts_the_way_home(arm, robot):
     robot.connect()
     apply = robot._servo
@@ -227,6 +234,7 @@ def test_connect_refuses_another_size(arm):
         other.connect()
 
 
+@pytest.mark.slow
 def test_a_second_driver_cannot_take_the_arm(arm, robot):
     robot.connect()
     robot.reset()
@@ -235,7 +243,7 @@ def test_a_second_driver_cannot_take_the_arm(arm, robot):
         second.connect()
         with pytest.raises(ConnectionLostError, match="already in use"):
             second.reset()
-    robot.read()
+    robot.reset()
     robot.apply(HOME)
 
 
