@@ -10,7 +10,6 @@ close     stop, LeRobot's disconnect (many types go limp in it)
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
@@ -50,6 +49,7 @@ class LeRobot:
         self._sizes = features.images(told)
         self.spec = self._make_spec()
         self._lock = threading.RLock()
+        self._open = False
         self._images: dict[str, Image] = {}
         self._measured: Array | None = None  # as an action, where it has positions
         self._stops = 0  # so often was stop() called
@@ -63,17 +63,14 @@ class LeRobot:
             LeRobotError: it is not calibrated, or not as the file says.
         """
         with self._lock:
-            if self._robot.is_connected:
+            if self._open:
                 return
-            self._robot.connect(calibrate=False)
-            if not self._robot.is_calibrated:
-                self._robot.disconnect()
-                raise LeRobotError(
-                    f"{self._robot} is not calibrated as {self._file()} says: run "
-                    f"lerobot-calibrate"
-                )
-            self._observe()
-            self._hold()
+            try:
+                self._open_robot()
+            except BaseException:
+                self._release()
+                raise
+            self._open = True
 
     def reset(self) -> None:
         """Move home slowly, in a straight line of all elements.
@@ -106,13 +103,11 @@ class LeRobot:
     def stop(self) -> None:
         """Hold where it is, as far as it takes positions; velocities become zero."""
         self._stops += 1
-        with contextlib.suppress(AttributeError):  # of LeRobot's before connect
-            if not self._robot.is_connected:
-                return
         try:
             with self._lock:
-                self._observe()
-                self._hold()
+                if self._open:
+                    self._observe()
+                    self._hold()
         except Exception as error:  # the last thing that stands when all else failed
             log.warning("could not hold %s: %s", self._robot, error)
 
@@ -120,8 +115,8 @@ class LeRobot:
         """Hold, then let LeRobot disconnect."""
         self.stop()
         with self._lock:
-            if self._robot.is_connected:
-                self._robot.disconnect()
+            self._open = False
+            self._release()
 
     def facts(self) -> dict[str, str]:
         """Return what LeRobot knows of this very robot."""
@@ -132,6 +127,24 @@ class LeRobot:
             "calibration": str(self._file()),
             "max_relative_target": str(limit),
         }
+
+    def _open_robot(self) -> None:
+        self._robot.connect(calibrate=False)
+        if not self._robot.is_calibrated:
+            raise LeRobotError(
+                f"{self._robot} is not calibrated as {self._file()} says: run "
+                f"lerobot-calibrate"
+            )
+        self._observe()
+        self._hold()
+
+    def _release(self) -> None:
+        """Let LeRobot disconnect, also where it connected in part only."""
+        try:
+            if self._robot.is_connected:
+                self._robot.disconnect()
+        except Exception as error:  # whatever LeRobot's classes raise
+            log.warning("could not disconnect %s: %s", self._robot, error)
 
     def _file(self) -> object:
         return getattr(self._robot, "calibration_fpath", "no file")

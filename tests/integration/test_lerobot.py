@@ -18,7 +18,6 @@ from robostack.plugins import PluginError
 from robostack.safety import derive
 from robostack.spec import ArraySpec, SpecError, float32
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of LeRobot's many imports
 pytest.importorskip("lerobot", reason="lerobot is not installed")
 
 from lerobot.motors import Motor, MotorCalibration, MotorNormMode
@@ -30,6 +29,7 @@ from robostack.hardware.lerobot.driver import LeRobotError
 from robostack.hardware.lerobot.features import FeatureError
 from robostack.hardware.lerobot.teleoperator import LeRobotTeleoperator
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of LeRobot's many imports
 TICKS = 4095
 CALIBRATION = {
     "lift": MotorCalibration(1, 0, 0, 1000, 3000),
@@ -256,6 +256,17 @@ def test_it_keeps_the_contract_when_ready(robot, fact, contract):
     getattr(contract, f"test_{fact}")(robot)
 
 
+def test_a_robot_that_connects_in_part_is_let_go(robot, monkeypatch):
+    def connect(self, calibrate=True):
+        self.is_connected = True
+        raise RuntimeError("motor 6 is missing")
+
+    monkeypatch.setattr(BenchRobot, "connect", connect)
+    with pytest.raises(RuntimeError, match="motor 6"):
+        robot.connect()
+    assert not robot._robot.is_connected
+
+
 def test_another_calibration_than_the_files_is_refused(tmp_path):
     told = configured(tmp_path, robot={"calibrated": False})
     robot = plugin.make(f"robostack_bench@{told}")
@@ -300,11 +311,17 @@ def test_a_leader_speaks_in_the_robots_order_and_units(robot, tmp_path):
         LeRobotTeleoperator(f"robostack_leader@{configured(tmp_path)}", other)
 
 
-def test_lerobots_own_so101_moves_emulated_servos(tmp_path):
+def test_lerobots_own_so101_moves_emulated_servos(tmp_path, monkeypatch):
     so101 = pytest.importorskip("robostack.hardware.so101.emulator")
     from robostack.hardware.so101 import registers as r
     from robostack.hardware.so101.calibration import nominal
 
+    def patient(port, _length):  # the emulated servos share this interpreter
+        port.packet_start_time = port.getCurrentTime()
+        port.packet_timeout = 2000.0
+
+    feetech = "lerobot.motors.feetech.feetech.patch_setPacketTimeout"
+    monkeypatch.setattr(feetech, patient)
     with so101.so101() as bus:
         joints = nominal().joints
         told = {
