@@ -237,7 +237,7 @@ class Connection:
                 target=self._dropped.pop().disconnect, name="ur farewell", daemon=True
             )
             leaving.start()
-            leaving.join(self._care.connect_s)
+            leaving.join(self._care.start_s)
             self._leaving.append(leaving)
         self._leaving = [thread for thread in self._leaving if thread.is_alive()]
         if self._leaving:

@@ -113,6 +113,7 @@ def test_stop_ends_the_servo_at_rest(arm, robot):
     assert not any(told["velocity"])
 
 
+@pytest.mark.slow
 def test_reading_alone_keeps_the_program_alive(arm, robot):
     robot.connect()
     robot.reset()
