@@ -60,7 +60,8 @@ def make(argument: str = "", clock: Clock | None = None) -> UR:
             return _emulated(place.model.name)
         return contextlib.nullcontext(place.host)
 
-    return UR(host, place.model, clock=clock)
+    care = models.PATIENT if place.host == EMULATED else models.CARE
+    return UR(host, place.model, clock=clock, care=care)
 
 
 def _place(argument: str) -> _Place:

@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 
 from robostack.clock import Clock, MonotonicClock, Ticker
+from robostack.robot import Ending
 from robostack.spec import Array, Image, float32
 
 from .connection import Connection, ConnectionLostError, Identity
@@ -55,6 +56,9 @@ class UR:
     ) -> None:
         """Touch nothing yet; `host` gives the controller's address while needed."""
         self.spec = make_spec(model, care)
+        self.ending = Ending(
+            safe="hold", close="hold", orphan="hold", orphan_s=1 / care.watchdog_hz
+        )  # all by the controller: no guardian is needed
         self._model = model
         self._host = host
         self._clock = clock or MonotonicClock()

@@ -94,6 +94,7 @@ class Care(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 CARE = Care()
+PATIENT = Care(watchdog_hz=1.0, stale_s=1.0, connect_s=5.0)  # with an emulated arm
 
 
 def make_spec(model: Model, care: Care = CARE) -> RobotSpec:
