@@ -193,7 +193,7 @@ def test_a_pulled_cable_is_a_fault_and_stop_does_not_wait(arm, robot):
     drive(robot, 5)
     arm.order("freeze")
     with pytest.raises(ConnectionLostError, match="nothing new"):
-        drive(robot)
+        drive(robot, 200)
     before = time.monotonic()
     robot.stop()
     assert time.monotonic() - before < 1.0
