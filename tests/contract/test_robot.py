@@ -19,11 +19,13 @@ ARGUMENTS = {
     "hardware:so101": "/emulated",
     "hardware:dynamixel": "/emulated",
     "hardware:rig": "/example",
+    "hardware:ur": "/emulated",
 }
 ADDRESSES = [
     f"{kind}:{name}{ARGUMENTS.get(f'{kind}:{name}', '')}"
     for kind in ("hardware", "sim")
     for name in plugins.names(kind)
+    if name != "lerobot"  # wants a file: see tests/integration/test_lerobot.py
 ]
 
 
