@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from robot_examples import LockstepFake
 
+from robostack.limits import derive
 from robostack.messages import (
     PROTOCOL,
     Begin,
@@ -22,7 +23,6 @@ from robostack.node.journal import Journal
 from robostack.node.pilot import Pilot
 from robostack.node.service import Face, Service
 from robostack.node.supervisor import Supervisor
-from robostack.safety import derive
 
 
 class Watcher:

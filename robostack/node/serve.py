@@ -16,6 +16,7 @@ import msgspec
 
 from robostack import plugins
 from robostack.clock import Clock, MonotonicClock
+from robostack.limits import Limits, derive
 from robostack.link import endpoints
 from robostack.link.keys import NodeKeys, load_node
 from robostack.link.node_end import NodeEnd, open_node_end
@@ -26,7 +27,6 @@ from robostack.node.service import Face, Service
 from robostack.node.supervisor import Supervisor
 from robostack.node.threads import watching
 from robostack.robot import Robot, Variant
-from robostack.safety import Limits, derive
 
 
 class ServeError(RuntimeError):

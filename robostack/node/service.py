@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from robostack.clock import Clock
+from robostack.limits import Limits
 from robostack.messages import (
     PROTOCOL,
     Begin,
@@ -28,7 +29,6 @@ from robostack.messages import (
 from robostack.node.journal import Journal
 from robostack.node.pilot import Pilot
 from robostack.node.supervisor import Supervisor
-from robostack.safety import Limits
 from robostack.spec import RobotSpec, difference
 
 _PROBE = b""  # asks the sockets, not the client, whether the client is still there
@@ -168,7 +168,7 @@ class Service:
         welcome = Welcome(
             session,
             self._face.robot,
-            self._face.limits.digest,
+            self._face.limits,
             self._face.lockstep,
             self._face.address,
             self._machine.state,
