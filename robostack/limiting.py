@@ -52,7 +52,8 @@ class Steps:
     """Keeps actions within one step of the one before: all there is for a torque."""
 
     def __init__(self, limits: Limits) -> None:
-        self._low, self._high = _floats(limits.low), _floats(limits.high)
+        self._low = _floats(tuple(map(add, limits.low, limits.margin_low)))
+        self._high = _floats(tuple(map(sub, limits.high, limits.margin_high)))
         self._step, self._first = _floats(limits.step), _floats(limits.first)
         self.reach: Sequence[float] = self._first
         self.base = list(self._low)
@@ -137,9 +138,9 @@ class ActionLimiter:
             self._names, action.tolist(), self._way.base, self._gate, strict=False
         )
         far = [
-            f"{name} {abs(x - here):.3g} away, expected at most {most:g}"
-            for name, x, here, most in rows
-            if not abs(x - here) <= most
+            f"{name} {abs(x - at):.3g} away, expected at most {most:g}"
+            for name, x, at, most in rows
+            if not abs(x - at) <= most
         ]
         return f"the first command is far from the robot: {'; '.join(far)}" * bool(far)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from robostack import plugins
+from robostack import limits_file, plugins
 from robostack.clock import Clock, MonotonicClock
 from robostack.limits import Limits, derive
 from robostack.link import endpoints
@@ -38,7 +38,7 @@ class Options(msgspec.Struct, frozen=True):
 
     lockstep: bool = False  # worlds only: advance when a command arrives
     keys: NodeKeys | None = None  # who may connect; required beyond this computer
-    limits: Limits | None = None  # None: what follows from the robot's spec
+    limits: Limits | None = None  # None: the plug-in's, or what follows from the spec
     lease_s: float = 10.0  # silence after which another client may have the lease
 
 
@@ -85,13 +85,14 @@ def serve(
             node.service.notify()
 
 
-def serve_address(
+def serve_address(  # noqa: PLR0913  one for each flag of `serve`
     address: str,
     bind: str = endpoints.DEFAULT,
     *,
     lockstep: bool = False,
     keys: Path | None = None,
     variant: Variant | None = None,
+    limits: Path | None = None,
     on_ready: Callable[[Node], None] | None = None,
 ) -> None:
     """Serve `sim:WORLD[/ARGUMENT]` or `hardware:ROBOT[/ARGUMENT]`; see `serve`.
@@ -102,16 +103,18 @@ def serve_address(
         lockstep: worlds only.
         keys: folder of CURVE keys, see robostack.link.keys.
         variant: worlds only: how the world differs from its nominal self.
+        limits: file of limits, see robostack.limits_file.
         on_ready: called when clients can connect.
     """
     node_keys = load_node(keys) if keys is not None else None
-    options = Options(lockstep=lockstep, keys=node_keys)
     if lockstep and not address.startswith("sim:"):
         raise ServeError(
             f"expected sim:WORLD for lockstep, got {address}: hardware runs in real "
             f"time"
         )
-    serve(make(address, variant), address, bind, options, on_ready=on_ready)
+    robot = make(address, variant)
+    options = Options(lockstep, node_keys, limits_of(robot, address, limits))
+    serve(robot, address, bind, options, on_ready=on_ready)
 
 
 def make(address: str, variant: Variant | None = None) -> Robot:
@@ -125,6 +128,21 @@ def make(address: str, variant: Variant | None = None) -> Robot:
     return module.make(argument)  # type: ignore[no-any-return]
 
 
+def limits_of(robot: Robot, address: str, file: Path | None = None) -> Limits:
+    """Return the limits of `robot`: a file's, over its plug-in's, over its spec's.
+
+    Raises:
+        LimitsError: the file cannot be used.
+    """
+    limits = derive(robot.spec)
+    if address.startswith(("sim:", "hardware:")):
+        kind, name, argument = plugins.parse(address)
+        module = plugins.load(kind, name)
+        if hasattr(module, "limits"):
+            limits = module.limits(argument)
+    return limits_file.load(file, limits, robot.spec) if file else limits
+
+
 def _clock(robot: Robot, *, lockstep: bool) -> Clock:
     world = as_world(robot)
     return world if lockstep and world is not None else MonotonicClock()
@@ -133,7 +151,7 @@ def _clock(robot: Robot, *, lockstep: bool) -> Clock:
 def _assemble(
     robot: Robot, address: str, options: Options, end: NodeEnd, clock: Clock
 ) -> Node:
-    limits = options.limits or derive(robot.spec)
+    limits = options.limits or limits_of(robot, address)
     journal = Journal(end.watch, clock)
     supervisor = Supervisor(robot, clock, limits, journal)
     pilot = Pilot(robot, clock, limits, supervisor, journal, lockstep=options.lockstep)

@@ -15,6 +15,7 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
+from robostack import limits_file
 from robostack.data.label import task_of
 from robostack.link import endpoints
 from robostack.link.client import Client
@@ -46,6 +47,8 @@ class Serve(msgspec.Struct, frozen=True):
     bind: str = endpoints.DEFAULT  # where to listen; beyond this computer needs --keys
     lockstep: bool = False  # worlds only: advance when a command arrives
     keys: Path | None = None  # folder of CURVE keys
+    limits: Path | None = None  # TOML file; see --print-limits
+    print_limits: bool = False  # write the limits in effect as such a file, and end
     variant: Annotated[
         Variant, tyro.conf.arg(help="worlds only: how it differs from its nominal self")
     ] = Variant()
@@ -99,6 +102,9 @@ def serve(flags: Serve) -> int:
     """Serve until told to end."""
     from robostack.node.serve import serve_address
 
+    if flags.print_limits:
+        return _print_limits(flags)
+
     def ready(_: object) -> None:
         mode = "in lockstep" if flags.lockstep else "in real time"
         console.print(f"serving {flags.robot} at {flags.bind}, {mode}; Ctrl-C ends it")
@@ -109,7 +115,19 @@ def serve(flags: Serve) -> int:
         lockstep=flags.lockstep,
         keys=flags.keys,
         variant=None if flags.variant == Variant() else flags.variant,
+        limits=flags.limits,
         on_ready=ready,
+    )
+    return 0
+
+
+def _print_limits(flags: Serve) -> int:
+    """Write the limits that `serve` would enforce."""
+    from robostack.node.serve import limits_of, make
+
+    limits = limits_of(make(flags.robot), flags.robot, flags.limits)
+    console.print(
+        limits_file.dump(limits), markup=False, highlight=False, soft_wrap=True
     )
     return 0
 
