@@ -11,11 +11,10 @@ from robostack.clock import Clock, MonotonicClock
 from robostack.limits import Limits, derive
 from robostack.spec import Array, Image, float32
 
-from .joints import JOINTS, MAX_ACCELERATION, MAX_JERK, SPEC, TICK_S
+from .joints import JOINTS, MAX_ACCELERATION, MAX_JERK, REST, SPEC, TICK_S
 from .plant import Plant, Values
 
 _HOME_S = 30.0  # in which a reset gets there
-_AT_HOME = 1e-6  # [rad]
 
 
 class Flaws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,9 +81,8 @@ class FakeRobot:
                 if self._stops != stops:
                     raise RuntimeError("somebody stopped the robot on its way home")
                 rest = self.plant.at_rest
-                if rest and np.abs(self.plant.position - SPEC.home).max() < _AT_HOME:
-                    self.plant.halt()
-                    self.plant.hurry()
+                if rest and np.abs(self.plant.position - SPEC.home).max() < 10 * REST:
+                    self.plant.settle(SPEC.home)
                     return
                 if not going:
                     self.plant.halt()
@@ -127,6 +125,15 @@ class FakeRobot:
     def close(self) -> None:
         """Stop; there is no device to release."""
         self.stop()
+
+    def path(self) -> Values:
+        """Return the true path (T, 2) [rad] of the joints since last asked.
+
+        At physics steps, with three of overlap; kept from the first call on.
+        """
+        with self._bus:
+            self._follow()
+            return self.plant.take_path()
 
     def _measure(self, position: Values) -> tuple[Values, Values]:
         half, noise = self._flaws.backlash / 2, self._flaws.noise

@@ -28,7 +28,7 @@ _W = 20.0  # [1/s]
 TICK_S = 0.001  # physics step
 MAX_SPEED = 5.0  # [rad/s]
 MAX_ACCELERATION = 50.0  # [rad/s^2] of the joints; to full speed in 0.1 s
-MAX_JERK = 2000.0  # [rad/s^3]
+MAX_JERK = 1000.0  # [rad/s^3]
 
 SPEC = RobotSpec(
     name="fake",
@@ -46,6 +46,7 @@ SPEC = RobotSpec(
     max_action_step=(0.1, 0.1),
     conventions={"zero pose": "both joints straight", "sign": "positive is up"},
 )
+REST = 1e-9  # [rad], and [rad/s]: nobody sees it move
 PERIOD_TICKS = round(SPEC.control_period_s / TICK_S)
 
 
@@ -97,4 +98,4 @@ class Spline:
 
     def at_rest(self) -> bool:
         """Return whether it stands where its newest target is."""
-        return max(self._knots) - min(self._knots) < 1e-9
+        return max(self._knots) - min(self._knots) < REST

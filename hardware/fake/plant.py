@@ -23,9 +23,8 @@ import numpy.typing as npt
 from robostack.limits import Limits
 from robostack.shaper import Shaper
 
-from .joints import PERIOD_TICKS, Joint, Spline
+from .joints import PERIOD_TICKS, REST, Joint, Spline
 
-_REST = 1e-6  # [rad/s]
 Values = npt.NDArray[np.float64]
 
 
@@ -38,17 +37,14 @@ class Plant:
         self.bridged = 0  # beats without a target while the joints moved
         self.led = 0  # beats whose target was not what was sent
         self.ticks = 0
-        self._trace: list[tuple[float, ...]] | None = None
-        self._joints = [Joint(x) for x in home]
-        self._splines = [Spline(x) for x in home]
+        self._path: list[tuple[float, ...]] | None = None
         self._shaper = Shaper(limits)
-        self._shaper.start(list(home))
-        self._shaper.settle(list(home))
         self._delay: deque[list[float]] = deque(maxlen=delay + 1)
         self._beat = 0  # tick of the next beat
         self._target: list[float] | None = None  # newest
         self._taken: list[float] | None = None  # for the next beat
-        self._halted = self._leading = False
+        self._leading = False
+        self.settle(home)
 
     @property
     def position(self) -> Values:
@@ -64,17 +60,20 @@ class Plant:
     def at_rest(self) -> bool:
         """Whether nothing moves, nor is about to."""
         splines = all(spline.at_rest() for spline in self._splines)
-        return splines and all(abs(joint.velocity) < _REST for joint in self._joints)
+        return splines and all(
+            abs(joint.velocity) < 10 * REST for joint in self._joints
+        )
 
-    def record(self) -> None:
-        """Begin to keep the path of the joints at physics resolution."""
-        self._trace = [tuple(joint.position for joint in self._joints)] * 4
+    def take_path(self) -> Values:
+        """Return the path (T, 2) [rad] since last asked, with three points of overlap.
 
-    def take_trace(self) -> Values:
-        """Return the path (T, 2) [rad] since last asked, three points of overlap."""
-        trace = self._trace or []
-        self._trace = trace[-3:]
-        return np.array(trace)
+        It is kept from the first call on.
+        """
+        path = self._path
+        if path is None:
+            path = [tuple(joint.position for joint in self._joints)] * 3
+        self._path = path[-3:]
+        return np.array(path)
 
     def send(self, target: list[float], *, lead: bool = False) -> None:
         """Set the newest target (2,) [rad]; `lead` there if it is far."""
@@ -102,8 +101,16 @@ class Plant:
                 self._beat += PERIOD_TICKS
             self._move(min(end, self._beat) - self.ticks)
 
-    def hurry(self) -> None:
-        """At rest, let the next beat be half a period away: the host begins now."""
+    def settle(self, place: Sequence[float]) -> None:
+        """At rest, and nearly at `place` (2,): be there, and let the host begin now.
+
+        The next beat is half a period away, so that episodes are alike to the last bit.
+        """
+        self.halt()
+        self._joints = [Joint(x) for x in place]
+        self._splines = [Spline(x) for x in place]
+        self._shaper.start(list(place))
+        self._shaper.settle(list(place))
         self._beat = self.ticks + PERIOD_TICKS // 2
 
     def _feed(self) -> None:
@@ -136,8 +143,8 @@ class Plant:
             for joint, spline in zip(self._joints, self._splines, strict=True)
         ]
         self.ticks += ticks
-        if self._trace is not None:
-            self._trace.extend(zip(*paths, strict=True))
+        if self._path is not None:
+            self._path.extend(zip(*paths, strict=True))
 
 
 def _gap(a: float, b: float) -> float:
