@@ -14,6 +14,7 @@ from robostack.spec import Array, Image, float32
 from .joints import JOINTS, MAX_ACCELERATION, MAX_JERK, REST, SPEC, TICK_S
 from .plant import Plant, Values
 
+_HAIR = 1.0005
 _HOME_S = 30.0  # in which a reset gets there
 
 
@@ -38,6 +39,13 @@ def limits() -> Limits:
     )
 
 
+def _hair_wider(limits: Limits) -> Limits:
+    """Return what the joints' own controller keeps: it is no judge of rounding."""
+    parts = ("low", "high", "step", "velocity", "acceleration", "jerk")
+    wider = {name: tuple(_HAIR * x for x in getattr(limits, name)) for name in parts}
+    return msgspec.structs.replace(limits, **wider)
+
+
 class FakeRobot:
     """Two joints that follow position targets.
 
@@ -60,7 +68,8 @@ class FakeRobot:
         self._sensed = np.array(SPEC.home)  # beyond the play
         self._stops = 0
         self._start_s: float | None = None  # when tick 0 was
-        self.plant = Plant(SPEC.home, joint_limits or limits(), delay=flaws.delay)
+        own = _hair_wider(joint_limits or limits())
+        self.plant = Plant(SPEC.home, own, delay=flaws.delay)
 
     def connect(self) -> None:
         """Begin to follow the clock."""
