@@ -71,7 +71,8 @@ def test_a_world_passes_the_checker(world, task, flat):
 
 
 def test_flat_observation_is_in_the_order_of_the_spec(env):
-    with embedded(LockstepFake(), lockstep=True) as node:
+    options = Options(lockstep=True, limits=OPEN)
+    with embedded(LockstepFake(), options=options) as node:
         flat = RobotEnv(node.endpoint, REACH, flat=True)
         for e in (env, flat):
             e.reset(seed=3)
