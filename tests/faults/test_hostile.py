@@ -17,7 +17,8 @@ def test_no_joint_leaves_a_limit_whatever_clients_send(seed):
     assert tally.within, str(tally)
     assert tally.peaks.way > 20.0  # [rad]
     assert (tally.peaks.parts[1:] > 0.5).all()  # not for want of motion
-    assert tally.robot.plant.bridged == 0  # it is the node that keeps them
+    plant = tally.robot.plant
+    assert (plant.bridged, plant.led) == (0, 0)  # it is the node that keeps them
     assert tally.left["fault"] > 0
     assert {"replayed", "stale", "unknown", "generation"} <= tally.refused.keys()
 

@@ -142,6 +142,19 @@ def test_a_smooth_motion_within_limits_passes_unchanged(rate_hz):
 
 
 @pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("to", [-3.0, 3.0])
+def test_a_feasible_run_into_a_bound_is_braked_in_time(limits, to):
+    """Each target follows well from the one before; what comes after them does not."""
+    endless = msgspec.structs.replace(limits, low=(-9.0,) * 2, high=(9.0,) * 2)
+    run = play(shaper_of(endless), [[to, -to]] * 3000)
+    targets = play(shaper_of(limits), run)
+    outside, part = worst(limits, (0.0, 0.0), targets)
+    assert np.abs(targets[:3] - run[:3]).max() <= 1e-6
+    assert outside <= 1e-5
+    assert part <= 1.001
+
+
+@pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize("goal", [1.2, 0.013, -0.7])
 def test_who_asks_for_one_place_gets_there_without_overshoot(limits, goal):
     targets = play(shaper_of(limits), [[goal, goal]] * 4000)[:, 0]
