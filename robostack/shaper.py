@@ -34,7 +34,6 @@ class Shaper:
         self._limits = limits
         self._first = limits.first
         self._starting = False
-        self._late = [False] * len(limits.names)  # clamped, and not yet where asked
         self._proposed: list[Motion] = []
         self._settle_in(limits_axes(limits))
         self._motions = [Motion((x.low + x.high) / 2, 0.0, 0.0) for x in self._axes]
@@ -66,7 +65,6 @@ class Shaper:
         ]
         self._settle_in(axes)
         self._motions = [Motion(p, 0.0, 0.0) for p in inside]
-        self._late = [False] * len(inside)
         self._proposed = []
         self._starting = True
 
@@ -96,7 +94,7 @@ class Shaper:
 
         `values` itself, the same object, if it is; it counts once it is settled.
         """
-        proposed, calm = [], not self._starting and not any(self._late)
+        proposed, calm = [], not self._starting
         for x, m, quiet in zip(values, self._motions, self._calm, strict=True):
             new = m.at(x)
             p, v, a = new
@@ -128,7 +126,6 @@ class Shaper:
         )
         if still:
             return None
-        self._late = [True] * len(proposed)
         self._proposed = proposed
         return [m.p for m in proposed]
 
@@ -143,11 +140,10 @@ class Shaper:
         axis = self._axes[i]
         if self._starting:
             axis = axis._replace(speed=min(axis.speed, self._first[i]))
-        if not self._late[i] and feasible(axis, m, x, slack):
+        if feasible(axis, m, x, slack):
             return m.at(x)
         new = approach(axis, m, x, slack)
-        self._late[i] = not abs(new.p - x) <= slack
-        return new if self._late[i] else Motion(x, new.v, new.a)
+        return new if abs(new.p - x) > slack else Motion(x, new.v, new.a)
 
     def _settle_in(self, axes: list[Axis]) -> None:
         self._axes = axes
