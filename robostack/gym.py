@@ -21,6 +21,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from robostack import plugins
+from robostack.limits import derive
 from robostack.link.client import Client, arrays
 from robostack.link.errors import LeftError
 from robostack.link.keys import ClientKeys
@@ -28,7 +29,6 @@ from robostack.messages import Reading
 from robostack.node.embedded import embedded
 from robostack.node.serve import Options
 from robostack.robot import Task
-from robostack.safety import derive
 from robostack.spec import Array, ArraySpec, RobotSpec, concatenate
 
 Observation = dict[str, Array] | Array
@@ -193,10 +193,11 @@ def _options(address: str) -> Options:
     """Return how to serve `address` for ourselves.
 
     Exploration throws joints back and forth, which a node takes for a wrong scale and
-    latches; in a world of our own, steps are still limited, and that is enough.
+    latches, and begins anywhere; in a world of our own, targets are still limited, and
+    that is enough.
     """
     if plugins.parse(address).kind != "sim":
         return Options()
     limits = derive(plugins.spec(address))
-    free = msgspec.structs.replace(limits, reversals=sys.maxsize)
+    free = msgspec.structs.replace(limits, reversals=sys.maxsize, gate=())
     return Options(lockstep=True, limits=free)

@@ -27,6 +27,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from robostack.limits import Limits
 from robostack.spec import RobotSpec
 
 PROTOCOL = 2  # raise on any change of the structs below
@@ -86,7 +87,7 @@ class Welcome(Message, frozen=True):
 
     session: str
     robot: RobotSpec
-    limits_digest: str  # identity of the limits that the node enforces
+    limits: Limits  # what the node enforces; no message changes it
     lockstep: bool  # the node advances when a command arrives; else in real time
     address: str  # what is served, such as sim:pendulum
     state: State
@@ -197,7 +198,7 @@ class Step(Message, frozen=True):
 
     The last `Step` of an episode lacks an action: it is what was sensed at its end. In
     a period without a command (real time only) `requested` is None, and `applied` is
-    the action that stayed in effect.
+    the action that stayed in effect, or a target on the way to rest within limits.
     """
 
     generation: int

@@ -6,7 +6,8 @@
 
 A plug-in folder of `sim/` offers `spec(argument)`, `tasks(argument)` (both without
 mujoco) and `make(argument, variant)`; one of `hardware/` offers `spec(argument)` and
-`make(argument)`. The argument is what follows the slash in `sim:gym/Hopper-v5`.
+`make(argument)`. The argument is what follows the slash in `sim:gym/Hopper-v5`. Both
+may offer `limits(argument)`, a `Limits` that knows more than the spec implies.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from robot_examples import LockstepFake
 
+from robostack.limits import derive
 from robostack.messages import (
     PROTOCOL,
     Begin,
@@ -22,7 +23,6 @@ from robostack.node.journal import Journal
 from robostack.node.pilot import Pilot
 from robostack.node.service import Face, Service
 from robostack.node.supervisor import Supervisor
-from robostack.safety import derive
 
 
 class Watcher:
@@ -59,7 +59,7 @@ class Wire:
 class Bench:
     """A connected node and its clients."""
 
-    def __init__(self, robot=None, limits=None) -> None:
+    def __init__(self, robot=None, limits=None, *, lockstep=True) -> None:
         self.robot = robot or LockstepFake()
         self.clock = self.robot.clock
         self.limits = limits or derive(self.robot.spec)
@@ -73,9 +73,9 @@ class Bench:
             self.limits,
             self.supervisor,
             self.journal,
-            lockstep=True,
+            lockstep=lockstep,
         )
-        face = Face("test:fake", self.robot.spec, self.limits, True, 10.0)
+        face = Face("test:fake", self.robot.spec, self.limits, lockstep, 10.0)
         self.service = Service(
             face, self.wire, self.pilot, self.supervisor, self.journal, self.clock
         )

@@ -13,9 +13,9 @@ from robostack.hardware.fake.driver import FakeRobot
 class LockstepFake(FakeRobot):
     """The fake robot as a world: its clock is moved by whoever sleeps on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, joint_limits=None) -> None:
         self.clock = ManualClock()
-        super().__init__(self.clock)
+        super().__init__(self.clock, joint_limits=joint_limits)
         self._random = np.random.default_rng(0)
         self._goal = np.zeros(2, np.float32)
 

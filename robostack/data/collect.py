@@ -13,8 +13,9 @@ import numpy as np
 
 from robostack.clock import Ticker
 from robostack.data.episode import End, Episode
+from robostack.limiting import ActionLimiter
+from robostack.limits import derive
 from robostack.robot import Task, World
-from robostack.safety import ActionLimiter, derive
 from robostack.spec import Array, float32
 
 Policy = Callable[[dict[str, Array]], Array | None]  # None: I am done, end the episode

@@ -14,20 +14,15 @@ from collections import deque
 import numpy as np
 
 from robostack.clock import Clock
+from robostack.limiting import ActionLimiter, CommandError, Limited
+from robostack.limits import Limits
 from robostack.messages import Command, Reading, Tensor
 from robostack.node.cameras import Cameras
 from robostack.node.journal import Action, Journal, Sensed
 from robostack.node.sensors import Sensors
 from robostack.node.supervisor import Supervisor
 from robostack.robot import Robot, World
-from robostack.safety import (
-    ActionLimiter,
-    Chatter,
-    CommandError,
-    Limited,
-    Limits,
-    RateLimit,
-)
+from robostack.safety import Chatter, Posture, RateLimit
 from robostack.spec import Array, float32
 
 
@@ -54,6 +49,8 @@ class Pilot:
         self._limiter = ActionLimiter(limits)
         self._outside = RateLimit(limits.outside_per_s)
         self._chatter = Chatter(limits)
+        self._posture = Posture(limits)
+        self._lockstep = lockstep
         self._sensors = Sensors(robot)
         self._cameras = Cameras(robot, journal, supervisor.drive, lockstep=lockstep)
         periods = math.ceil(limits.command_timeout_s / robot.spec.control_period_s) + 2
@@ -88,10 +85,15 @@ class Pilot:
 
     def observe(self) -> Reading | None:
         """Read the sensors for the next period; None and FAULT if they are bad."""
+        if self._answer is None and self._seq >= 0 and not self._lockstep:
+            self._bridge()
         try:
             arrays, truth = self._sensors.read(), self._read_truth()
         except Exception as error:  # whatever a driver raises is a fault
             self._supervisor.fault(error)
+            return None
+        if cause := self._posture.broken(self._sensors.arrays):
+            self._supervisor.leave("fault", cause)
             return None
         now, answer = self._clock.now(), self._answer
         self._seq += 1
@@ -134,10 +136,15 @@ class Pilot:
             self._journal.refuse(cause, "")
             return False
         try:
-            limited = self._limiter(self._limiter.unpack(command.action))
+            requested = self._limiter.unpack(command.action)
+            limited = self._limiter(requested)
         except CommandError as error:
             self._journal.refuse(error.cause, str(error))
             self._supervisor.leave("fault", f"bad command: {error}")
+            return False
+        if self._answered < 0 and (far := self._limiter.objection(requested)):
+            self._journal.refuse("gate", far)
+            self._supervisor.leave("hold", far)
             return False
         action = limited.action
         applied = self._supervisor.apply(action, command.generation, now)
@@ -159,6 +166,20 @@ class Pilot:
         )
         self._note(limited, now)
         return True
+
+    def _bridge(self) -> None:
+        """Lead the targets on to rest: a period is over that brought no command.
+
+        Staying where they are would be a jump of their velocity. It does not feed the
+        watchdog, and a late command goes on from here.
+        """
+        machine = self._machine
+        if machine.state != "active" or (target := self._limiter.brake()) is None:
+            return
+        generation, now = machine.generation, self._clock.now()
+        applied = self._supervisor.apply(target, generation, now, feed=False)
+        if applied is not None and _is_action(applied, target):
+            self._in_effect, self._applied = Tensor.pack(applied), applied
 
     def advance(self) -> bool:
         """Let a world run for one control period; return whether it did."""

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import msgspec
 
-from robostack import plugins
+from robostack import limits_file, plugins
 from robostack.clock import Clock, MonotonicClock
+from robostack.limits import Limits, derive
 from robostack.link import endpoints
 from robostack.link.keys import NodeKeys, load_node
 from robostack.link.node_end import NodeEnd, open_node_end
@@ -26,7 +27,6 @@ from robostack.node.service import Face, Service
 from robostack.node.supervisor import Supervisor
 from robostack.node.threads import watching
 from robostack.robot import Robot, Variant
-from robostack.safety import Limits, derive
 from robostack.signing import Trust, load_trust
 
 
@@ -39,7 +39,7 @@ class Options(msgspec.Struct, frozen=True):
 
     lockstep: bool = False  # worlds only: advance when a command arrives
     keys: NodeKeys | None = None  # who may connect; required beyond this computer
-    limits: Limits | None = None  # None: what follows from the robot's spec
+    limits: Limits | None = None  # None: the plug-in's, or what follows from the spec
     lease_s: float = 10.0  # silence after which another client may have the lease
     trust: Trust | None = None  # whose bundles may be run; None: any, and without one
 
@@ -95,6 +95,7 @@ def serve_address(  # noqa: PLR0913 (what the command line offers)
     keys: Path | None = None,
     trust: Path | None = None,
     variant: Variant | None = None,
+    limits: Path | None = None,
     on_ready: Callable[[Node], None] | None = None,
 ) -> None:
     """Serve `sim:WORLD[/ARGUMENT]` or `hardware:ROBOT[/ARGUMENT]`; see `serve`.
@@ -106,20 +107,23 @@ def serve_address(  # noqa: PLR0913 (what the command line offers)
         keys: folder of CURVE keys, see robostack.link.keys.
         trust: public key, or folder of them, whose bundles alone may be run.
         variant: worlds only: how the world differs from its nominal self.
+        limits: file of limits, see robostack.limits_file.
         on_ready: called when clients can connect.
     """
     node_keys = load_node(keys) if keys is not None else None
-    options = Options(
-        lockstep=lockstep,
-        keys=node_keys,
-        trust=load_trust(trust) if trust is not None else None,
-    )
     if lockstep and not address.startswith("sim:"):
         raise ServeError(
             f"expected sim:WORLD for lockstep, got {address}: hardware runs in real "
             f"time"
         )
-    serve(make(address, variant), address, bind, options, on_ready=on_ready)
+    robot = make(address, variant)
+    options = Options(
+        lockstep=lockstep,
+        keys=node_keys,
+        limits=limits_of(robot, address, limits),
+        trust=load_trust(trust) if trust is not None else None,
+    )
+    serve(robot, address, bind, options, on_ready=on_ready)
 
 
 def make(address: str, variant: Variant | None = None) -> Robot:
@@ -133,6 +137,21 @@ def make(address: str, variant: Variant | None = None) -> Robot:
     return module.make(argument)  # type: ignore[no-any-return]
 
 
+def limits_of(robot: Robot, address: str, file: Path | None = None) -> Limits:
+    """Return the limits of `robot`: a file's, over its plug-in's, over its spec's.
+
+    Raises:
+        LimitsError: the file cannot be used.
+    """
+    limits = derive(robot.spec)
+    if address.startswith(("sim:", "hardware:")):
+        kind, name, argument = plugins.parse(address)
+        module = plugins.load(kind, name)
+        if hasattr(module, "limits"):
+            limits = module.limits(argument)
+    return limits_file.load(file, limits, robot.spec) if file else limits
+
+
 def _clock(robot: Robot, *, lockstep: bool) -> Clock:
     world = as_world(robot)
     return world if lockstep and world is not None else MonotonicClock()
@@ -141,7 +160,7 @@ def _clock(robot: Robot, *, lockstep: bool) -> Clock:
 def _assemble(
     robot: Robot, address: str, options: Options, end: NodeEnd, clock: Clock
 ) -> Node:
-    limits = options.limits or derive(robot.spec)
+    limits = options.limits or limits_of(robot, address)
     journal = Journal(end.watch, clock)
     supervisor = Supervisor(robot, clock, limits, journal)
     pilot = Pilot(robot, clock, limits, supervisor, journal, lockstep=options.lockstep)

@@ -7,6 +7,7 @@ import time
 from typing import NamedTuple, Protocol
 
 from robostack.clock import Clock
+from robostack.limits import Limits
 from robostack.messages import (
     PROTOCOL,
     UNREADABLE,
@@ -27,7 +28,6 @@ from robostack.messages import (
 from robostack.node.journal import Journal
 from robostack.node.pilot import Pilot
 from robostack.node.supervisor import Supervisor
-from robostack.safety import Limits
 from robostack.signing import SigningError, Trust
 from robostack.spec import RobotSpec, difference
 
@@ -173,7 +173,7 @@ class Service:
         welcome = Welcome(
             session,
             self._face.robot,
-            self._face.limits.digest,
+            self._face.limits,
             self._face.lockstep,
             self._face.address,
             self._machine.state,

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Callable
 
 from robostack.clock import Clock
+from robostack.limits import Limits
 from robostack.messages import Notice, State
 from robostack.node.journal import Journal
 from robostack.robot import Robot
-from robostack.safety import Limits, Machine, Watchdog
+from robostack.safety import Machine, Watchdog
 from robostack.spec import Array
 
 _GATE_S = 0.02  # how long a stop waits for the driver to come back before it goes in
@@ -84,8 +85,16 @@ class Supervisor:
         self.changed.set()
         return True
 
-    def apply(self, action: Array, generation: int, now: float) -> Array | None:
+    def apply(
+        self, action: Array, generation: int, now: float, *, feed: bool = True
+    ) -> Array | None:
         """Send `action` (A,) to the robot and feed the watchdog; return what was sent.
+
+        Args:
+            action: within limits.
+            generation: in which it was wanted.
+            now: [s]
+            feed: a client wants it; False does not keep the watchdog quiet.
 
         Returns:
             None if the node is no longer ACTIVE in this generation.
@@ -94,7 +103,8 @@ class Supervisor:
         with self._gate:
             if machine.generation != generation or machine.state != "active":
                 return None
-            self._hold.feed(now)
+            if feed:
+                self._hold.feed(now)
             try:
                 applied = self._robot.apply(action)
             except Exception as raised:  # whatever a driver raises is a fault

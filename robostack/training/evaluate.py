@@ -16,8 +16,9 @@ import numpy.typing as npt
 from robostack import plugins
 from robostack.clock import Ticker
 from robostack.learner import Learner
+from robostack.limiting import ActionLimiter
+from robostack.limits import derive
 from robostack.robot import Task, Variant, World
-from robostack.safety import ActionLimiter, derive
 from robostack.spec import Array, RobotSpec, concatenate, difference, float32
 
 Policy = Callable[[dict[str, Array]], Array]

@@ -9,6 +9,7 @@ import msgspec
 import tyro
 from tyro.conf import Positional
 
+from robostack import limits_file
 from robostack.link import endpoints
 from robostack.link.keys import load_client
 from robostack.link.stop import request_stop
@@ -28,6 +29,8 @@ class Serve(msgspec.Struct, frozen=True):
     lockstep: bool = False  # worlds only: advance when a command arrives
     keys: Path | None = None  # folder of CURVE keys
     trust: Path | None = None  # public key or folder: run only bundles they signed
+    limits: Path | None = None  # TOML file; see --print-limits
+    print_limits: bool = False  # write the limits in effect as such a file, and end
     variant: Annotated[
         Variant, tyro.conf.arg(help="worlds only: how it differs from its nominal self")
     ] = Variant()
@@ -44,6 +47,9 @@ def serve(flags: Serve) -> int:
     """Serve until told to end."""
     from robostack.node.serve import serve_address
 
+    if flags.print_limits:
+        return _print_limits(flags)
+
     def ready(_: object) -> None:
         mode = "in lockstep" if flags.lockstep else "in real time"
         console.print(f"serving {flags.robot} at {flags.bind}, {mode}; Ctrl-C ends it")
@@ -55,7 +61,19 @@ def serve(flags: Serve) -> int:
         keys=flags.keys,
         trust=flags.trust,
         variant=None if flags.variant == Variant() else flags.variant,
+        limits=flags.limits,
         on_ready=ready,
+    )
+    return 0
+
+
+def _print_limits(flags: Serve) -> int:
+    """Write the limits that `serve` would enforce."""
+    from robostack.node.serve import limits_of, make
+
+    limits = limits_of(make(flags.robot), flags.robot, flags.limits)
+    console.print(
+        limits_file.dump(limits), markup=False, highlight=False, soft_wrap=True
     )
     return 0
 

@@ -6,6 +6,7 @@ sim:go1/0.5,0,-0.3    forward [m/s], left [m/s], turn to the left [rad/s]
 
 from __future__ import annotations
 
+from robostack.limits import Limits
 from robostack.robot import Task, Variant, World
 from robostack.spec import RobotSpec
 
@@ -16,6 +17,12 @@ def spec(argument: str = "") -> RobotSpec:
     """Return the spec; it is the same for every command."""
     dog.command(argument)
     return dog.SPEC
+
+
+def limits(argument: str = "") -> Limits:
+    """Return what a node enforces: the limits of the spec, and an upright trunk."""
+    dog.command(argument)
+    return dog.limits()
 
 
 def tasks(argument: str = "") -> dict[str, Task]:

@@ -5,6 +5,9 @@ Numbers are those of the model in the package; a test compares them.
 
 from __future__ import annotations
 
+import msgspec
+
+from robostack.limits import Box, Limits, derive
 from robostack.plugins import PluginError
 from robostack.spec import ArraySpec, RobotSpec
 
@@ -60,6 +63,18 @@ SPEC = RobotSpec(
         "quaternion": "w, x, y, z (truth only)",
     },
 )
+
+TILT = 0.8  # least share of gravity along the trunk's down: 37 degrees
+
+
+def limits() -> Limits:
+    """Return the limits of a Go1: those of its spec, and a posture.
+
+    Well-sized motions can be the wrong ones. What gives them away is the trunk, which
+    in walking tilts by less than 4 degrees.
+    """
+    upright = Box(low=(-1.0, -1.0, -1.0), high=(1.0, 1.0, -TILT))
+    return msgspec.structs.replace(derive(SPEC), boxes={"gravity": upright})
 
 
 def command(argument: str) -> tuple[float, ...]:

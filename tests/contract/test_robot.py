@@ -10,8 +10,9 @@ import pytest
 from installed import need
 
 from robostack import plugins
+from robostack.limiting import ActionLimiter
+from robostack.limits import derive
 from robostack.node.serve import make as make_robot
-from robostack.safety import ActionLimiter, derive
 from robostack.spec import RobotSpec, difference, float32
 
 ARGUMENTS = {

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 import zmq
-from hostile import RAW, frames, greeting, huge_frame, ready
+from hostile_bytes import RAW, frames, greeting, huge_frame, ready
 from vitals import Served, Vitals, befriended, look, serving
 
 from robostack.link import keys, sockets

@@ -1,117 +1,206 @@
-"""Bytes that no good client sends; every generator is endless and seeded."""
+"""Clients that want the arm to break: does it ever leave its limits?
+
+    python tests/faults/hostile.py          # a minute by hand, and one by sockets
+    python tests/faults/hostile.py --minutes 10
+
+Against a node on the bench, whose time is moved by hand, and against a real one, with
+its threads and sockets in real time, they send what is random, bang-bang, ramped, not
+finite, huge, tiny, misshapen, replayed, reordered, stale, of another generation, ten
+times as much as asked for, and nothing. After a fault somebody local clears it. What
+counts is the path of the joints at physics steps (1 ms).
+"""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterator
+import argparse
+import sys
+from collections import Counter
 from pathlib import Path
 
+sys.path += [str(Path(__file__).resolve().parents[i]) for i in (0, 1)]
+
 import numpy as np
+from malice import Attack
+from node_bench import Bench
+from robot_examples import LockstepFake
 
-from robostack.messages import (
-    PROTOCOL,
-    Begin,
-    Bye,
-    Command,
-    End,
-    Hello,
-    Notice,
-    Stop,
-    Stopped,
-    Tensor,
-    encode,
-)
+from robostack.clock import MonotonicClock
+from robostack.hardware import fake
+from robostack.hardware.fake.driver import FakeRobot
+from robostack.hardware.fake.joints import TICK_S
+from robostack.link.client import Client
+from robostack.link.errors import LeftError
+from robostack.messages import Reading
+from robostack.node.embedded import embedded
+from robostack.node.serve import Options
 
-ACTION = Tensor.pack(np.zeros(2, np.float32))
-VALID = (
-    encode(Hello(PROTOCOL, "fuzzer", None, "", 1, 1)),
-    encode(Begin("0" * 16, 1, {"task": "fuzz"})),
-    encode(Command("0" * 16, 1, 1, 0.0, 1.0, False, ACTION)),
-    encode(End("0" * 16, 1, False, "fuzz")),
-    encode(Bye("0" * 16)),
-    encode(Notice(1, "estop", "fuzz")),
-    encode(Stopped("estop")),
-    b"\x01",  # a subscription
-)
-BOMBS = (
-    b"",
-    b"\x00",
-    b"\x81" * 50_000,  # maps within maps
-    b"\x91" * 50_000,  # arrays within arrays
-    b"\xdf\xff\xff\xff\xff" + b"\x00" * 10,  # a map that claims 4 billion pairs
-    b"\xdd\xff\xff\xff\xff" + b"\x00" * 10,  # an array that claims 4 billion
-    b"\xc6\xff\xff\xff\xff",  # 4 GiB of bytes, none of them there
-    b"\xc9\xff\xff\xff\xff\x05",  # an extension of 4 GiB
-    b"\x81\xa4type\xa5Hello" * 200,
-    bytes(300_000),  # larger than any socket of a node takes
-)
-RAW = (
-    b"GET / HTTP/1.1\r\nHost: robot\r\n\r\n",
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),  # TLS
-    b"SSH-2.0-OpenSSH_9.2\r\n",
-    b"\xff" * 64,
-    b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f",  # ZMTP, as far as the signature
-)
+LIMITS = fake.limits()
+TOLERANCE = 1e-3  # parts of a limit; float32 targets alone take 1e-4 of the jerk's
+BOUNDS = np.array([LIMITS.low, LIMITS.high])
+MOTION = [LIMITS.velocity, LIMITS.acceleration, LIMITS.jerk]
 
 
-class Canary:
-    """Writes a file if anybody unpickles it."""
+class Peaks:
+    """The largest parts of the limits that a path took."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
+        self.parts = np.zeros(4)  # position, velocity, acceleration, jerk
+        self.way = 0.0  # [rad]
 
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return (open, (str(self._path), "w"))
-
-
-def pickles(canary: Path) -> tuple[bytes, ...]:
-    """Return what makes `canary` where anybody unpickles it, in several protocols."""
-    return tuple(pickle.dumps(Canary(canary), protocol=n) for n in range(6))
-
-
-def greeting(mechanism: bytes = b"NULL") -> bytes:
-    """Return the first 64 bytes of a ZMTP 3.0 connection."""
-    signature = b"\xff" + bytes(8) + b"\x7f"
-    return signature + b"\x03\x00" + mechanism.ljust(20, b"\0") + bytes(32)
+    def add(self, path) -> None:
+        """Look at a piece (T, 2) of the path."""
+        middle, half = BOUNDS.mean(axis=0), np.diff(BOUNDS, axis=0)[0] / 2
+        parts = [np.abs((path - middle) / half).max()]
+        for n, most in enumerate(MOTION, start=1):
+            size = np.abs(np.diff(path, n=n, axis=0)) / TICK_S**n / most
+            parts.append(size.max(initial=0.0))
+        self.parts = np.maximum(self.parts, parts)
+        self.way += float(np.abs(np.diff(path[2:], axis=0)).sum())
 
 
-def ready(kind: bytes) -> bytes:
-    """Return the command that ends a NULL handshake of a socket of `kind`."""
-    body = b"\x05READY" + b"\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind
-    return b"\x04" + bytes([len(body)]) + body
+class Tally:
+    """What hostile clients sent, and what came of it."""
+
+    def __init__(self, name: str, robot: FakeRobot, seed: int) -> None:
+        self.name, self.robot = name, robot
+        self.attack, self.peaks = Attack(seed), Peaks()
+        self.refused: Counter[str] = Counter()
+        self.left: Counter[str] = Counter()  # states the node went to by itself
+        self.clamped = self.episodes = 0
+        self.seconds = 0.0
+        self.look()
+
+    def look(self) -> None:
+        """Judge the path since the last look."""
+        self.peaks.add(self.robot.path())
+
+    def begin(self) -> None:
+        """Count an episode that was opened."""
+        self.attack.begin()
+        self.episodes += 1
+        self.look()
+
+    def leave(self, state: str, refused: dict[str, int]) -> None:
+        """Count an episode that the node ended."""
+        self.left[state] += 1
+        self.refused.update(refused)
+        self.look()
+
+    @property
+    def within(self) -> bool:
+        """Whether the joints never left their limits."""
+        return bool((self.peaks.parts <= 1 + TOLERANCE).all())
+
+    def __str__(self) -> str:
+        names = ("position", "velocity", "acceleration", "jerk")
+        parts = zip(names, self.peaks.parts, strict=True)
+        figures = ", ".join(f"{name} {x:.4f}" for name, x in parts)
+        sent, plant = self.attack.sent, self.robot.plant
+        applied = sent.total() - self.refused.total()
+        return (
+            f"{self.name}: {self.seconds:.0f} s, {self.episodes} episodes, the joints "
+            f"went {self.peaks.way:.0f} rad\n"
+            f"  largest parts of the limits, at physics steps: {figures}\n"
+            f"  sent {sent.total()}: {listed(sent)}\n"
+            f"  applied {applied} ({self.clamped} periods clamped), refused "
+            f"{self.refused.total()}: {listed(self.refused)}\n"
+            f"  the node left ACTIVE by itself: {listed(self.left)}\n"
+            f"  periods the node missed, and the joints' controller bridged: "
+            f"{plant.bridged}; led back after: {plant.led}"
+        )
 
 
-def huge_frame(size: int) -> bytes:
-    """Return the head of a frame that claims `size` bytes, and a few of them."""
-    return b"\x02" + size.to_bytes(8, "big") + b"xxxx"
+def listed(counts: Counter[str]) -> str:
+    """Return counts in words."""
+    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items()))
 
 
-def frames(rng: np.random.Generator, canary: Path) -> Iterator[bytes]:
-    """Yield random, mutated, truncated and explosive frames; none asks to stop."""
-    fixed = BOMBS + pickles(canary)
-    while True:
-        match rng.integers(4):
-            case 0:
-                yield rng.bytes(int(rng.integers(1, 2000)))
-            case 1:
-                yield fixed[rng.integers(len(fixed))]
-            case 2:
-                frame = VALID[rng.integers(len(VALID))]
-                yield frame[: rng.integers(len(frame) + 1)]
-            case _:
-                yield mutated(rng, VALID[rng.integers(len(VALID))])
+def by_hand(seconds: float, seed: int = 0) -> Tally:
+    """Attack a node on the bench for `seconds` of its own time."""
+    robot = LockstepFake()
+    bench = Bench(robot, LIMITS, lockstep=False)
+    random, tally = np.random.default_rng(seed), Tally("by hand", robot, seed)
+    while robot.now() < seconds:
+        if bench.machine.state != "active":
+            open_on_bench(bench)
+            tally.begin()
+        commands = tally.attack.commands(bench.reading, bench.session)
+        offsets = np.sort(random.uniform(0, 0.9, len(commands))).tolist()
+        start, period_s = robot.now(), bench.pilot.period_s
+        for command, at in zip(commands, offsets, strict=True):
+            robot.clock.sleep_until(start + at * period_s)
+            bench.say(command)
+        robot.clock.sleep_until(start + period_s)
+        bench.supervisor.guard()
+        if bench.machine.state == "active" and bench.service.observe():
+            bench.reading = bench.wire.answers[b"me"][-1]
+            tally.clamped += bench.reading.clamped
+        if bench.machine.state != "active":
+            tally.leave(bench.machine.state, bench.journal.counts.refused)
+        tally.look()
+    tally.refused.update(bench.end().refused if bench.machine.state == "active" else {})
+    tally.seconds = robot.now()
+    return tally
 
 
-def mutated(rng: np.random.Generator, frame: bytes) -> bytes:
-    """Return `frame` with one to four bytes changed, removed or put in."""
-    changed = bytearray(frame)
-    for _ in range(int(rng.integers(1, 5))):
-        at = int(rng.integers(len(changed) + 1))
-        how = rng.integers(3)
-        changed[at : at + (how > 0)] = rng.bytes(1) if how < 2 else b""
-    return bytes(changed)
+def open_on_bench(bench: Bench) -> None:
+    """Clear what latched, and open the next episode."""
+    if bench.machine.latched:
+        bench.supervisor.clear("hostile.py")
+    bench.watcher.messages.clear()
+    bench.wire.answers.clear()
+    if not isinstance(bench.begin(), Reading):
+        raise RuntimeError(f"expected an episode, got {bench.machine.cause}")
 
 
-def asks_to_stop(frame: bytes) -> bool:
-    """Return whether a node would rightly stop for `frame`."""
-    return encode(Stop(""))[:11] in frame
+def by_sockets(seconds: float, seed: int = 0) -> Tally:
+    """Attack a node with its threads and sockets for `seconds` of real time."""
+    robot, clock = FakeRobot(), MonotonicClock()
+    tally, end = Tally("by sockets", robot, seed), clock.now() + seconds
+    options = Options(limits=LIMITS)
+    with embedded(robot, options=options) as node, Client(node.endpoint) as client:
+        client.hello()
+        supervisor, journal = node.node.supervisor, node.node.journal
+        while clock.now() < end:
+            try:
+                drive(client, tally, end)
+            except LeftError:
+                tally.leave(supervisor.machine.state, journal.counts.refused)
+            if supervisor.machine.latched:
+                supervisor.clear("hostile.py")
+    tally.look()
+    tally.seconds = seconds
+    return tally
+
+
+def drive(client: Client, tally: Tally, end: float) -> None:
+    """Attack for one episode; LeftError says that the node ended it."""
+    reading = client.begin()
+    tally.begin()
+    clock = MonotonicClock()
+    while clock.now() < end:
+        for command in tally.attack.commands(reading, client.session):
+            client.send(command)
+        reading = client.receive(2.0)
+        tally.clamped += reading.clamped
+        tally.look()
+    tally.refused.update(client.end(reason="enough").refused)
+
+
+def main() -> int:
+    """Attack; return 1 if a limit was left."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=1.0, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args()
+    good = True
+    for attack in (by_hand, by_sockets):
+        tally = attack(60 * flags.minutes, flags.seed)
+        print(tally, flush=True)
+        good = good and tally.within
+    print("no limit was left" if good else "A LIMIT WAS LEFT")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import zmq
 
+from robostack.limits import Limits
 from robostack.messages import Reading, Step
-from robostack.safety import Limits
 from robostack.spec import Array, RobotSpec
 
 Kind = Literal["pass", "drop", "double", "hold", "swap", "cut", "corrupt", "replay"]

@@ -7,7 +7,7 @@ import random
 import socket
 
 import fuzz
-import hostile
+import hostile_bytes
 import kills
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from robostack.messages import (
 
 @pytest.mark.parametrize("decode", [decode_control, decode_stop, decode_watch])
 def test_whatever_comes_is_a_message_or_unreadable(decode, tmp_path):
-    attack = hostile.frames(np.random.default_rng(1), tmp_path / "canary")
+    attack = hostile_bytes.frames(np.random.default_rng(1), tmp_path / "canary")
     for _ in range(20_000):
         with contextlib.suppress(*UNREADABLE):
             decode(next(attack))
@@ -34,7 +34,7 @@ def test_whatever_comes_is_a_message_or_unreadable(decode, tmp_path):
 
 def test_a_service_takes_whatever_comes(tmp_path):
     bench = Bench()
-    attack = hostile.frames(np.random.default_rng(2), tmp_path / "canary")
+    attack = hostile_bytes.frames(np.random.default_rng(2), tmp_path / "canary")
     bench.begin()
     for _ in range(5000):
         bench.say(next(attack), b"stranger")

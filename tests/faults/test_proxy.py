@@ -17,13 +17,13 @@ from robot_examples import LockstepFake
 from vitals import free_port, make_keys
 
 from robostack.hardware.fake.driver import FakeRobot
+from robostack.limits import derive
 from robostack.link import keys
 from robostack.link.client import Client
 from robostack.link.errors import LinkError
 from robostack.messages import Step, encode
 from robostack.node.embedded import embedded
 from robostack.node.serve import Options
-from robostack.safety import derive
 
 SPEC = FakeRobot.spec
 HONEST = [kind for kind in KINDS if kind != "corrupt"]

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from robostack import plugins
+from robostack.limits import derive
 from robostack.plugins import PluginError
-from robostack.safety import derive
 from robostack.spec import ArraySpec, SpecError, float32
 
 pytest.importorskip("lerobot", reason="lerobot is not installed")

@@ -13,7 +13,8 @@ from robot_examples import LockstepFake
 
 from robostack import bundle
 from robostack.bundle import Golden
-from robostack.hardware.fake.joints import SPEC, Joints
+from robostack.hardware.fake.joints import SPEC
+from robostack.limits import derive
 from robostack.link.client import Client, arrays
 from robostack.link.errors import RefusedError
 from robostack.node.embedded import embedded
@@ -48,10 +49,7 @@ class Many(LockstepFake):
     spec = MANY
 
     def __init__(self) -> None:
-        super().__init__()
-        self._home = np.zeros(6)
-        self._joints = Joints(self._home, np.zeros(6))
-        self._target = self._home
+        super().__init__(derive(MANY))
 
 
 def array_in(order, array):

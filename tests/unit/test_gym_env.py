@@ -1,15 +1,18 @@
 import time
 
 import gymnasium
+import msgspec
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from robot_examples import LockstepFake
 
 from robostack.gym import RobotEnv
+from robostack.hardware import fake
 from robostack.link.errors import LeftError
 from robostack.link.stop import request_stop
 from robostack.node.embedded import embedded
+from robostack.node.serve import Options
 from robostack.plugins import PluginError
 from robostack.robot import Task
 
@@ -17,18 +20,20 @@ pytestmark = [  # advice, not rules: our actions have units
     pytest.mark.filterwarnings("ignore:.*symmetric and normalized space"),
     pytest.mark.filterwarnings("ignore:.*environment not having a spec"),
 ]
+OPEN = msgspec.structs.replace(fake.limits(), gate=())  # random actions begin anywhere
 REACH = Task(
     instruction="hold both joints at 0.3 rad",
     horizon=20,
     reward=lambda c: -np.abs(c["joint_position"][1:] - 0.3).sum(-1),
     success=lambda c: np.abs(c["joint_position"] - 0.3).max(-1) < 0.1,
-    terminated=lambda c: np.abs(c["joint_position"][1:]).max(-1) > 1.0,
+    terminated=lambda c: np.abs(c["joint_position"][1:]).max(-1) > 0.6,
 )
 
 
 @pytest.fixture
 def env():
-    with embedded(LockstepFake(), lockstep=True) as node:
+    options = Options(lockstep=True, limits=OPEN)
+    with embedded(LockstepFake(), options=options) as node:
         env = RobotEnv(node.endpoint, REACH)
         yield env
         env.close()
@@ -39,8 +44,18 @@ def test_passes_the_checker(env):
 
 
 def test_passes_the_checker_in_real_time():
+    with embedded("hardware:fake", options=Options(limits=OPEN)) as node:
+        env = RobotEnv(node.endpoint, REACH)
+        check_env(env)
+        env.close()
+
+
+def test_a_first_action_far_from_a_real_robot_is_a_truncation_with_its_cause():
     env = RobotEnv("hardware:fake", REACH)
-    check_env(env)
+    env.reset(seed=0)
+    *_, terminated, truncated, info = env.step(np.float32([0.0, 1.4]))
+    assert (terminated, truncated) == (False, True)
+    assert "far from the robot: elbow 1.4 away" in info["cause"]
     env.close()
 
 
@@ -56,7 +71,8 @@ def test_a_world_passes_the_checker(world, task, flat):
 
 
 def test_flat_observation_is_in_the_order_of_the_spec(env):
-    with embedded(LockstepFake(), lockstep=True) as node:
+    options = Options(lockstep=True, limits=OPEN)
+    with embedded(LockstepFake(), options=options) as node:
         flat = RobotEnv(node.endpoint, REACH, flat=True)
         for e in (env, flat):
             e.reset(seed=3)

@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from robostack.limits import derive
 from robostack.messages import (
     Begin,
     Bye,
@@ -37,7 +38,7 @@ def control(robot):
     return [
         Hello(1, "me", robot, "abc", 8, 2),
         Hello(1, "me", None, "", 1, 1),
-        Welcome("s", robot, "d", True, "sim:x", "hold"),
+        Welcome("s", robot, derive(robot), True, "sim:x", "hold"),
         Refusal("spec", "no", ("a", "b")),
         Begin("s", 3, {"task": "lift"}),
         Reading("s", 1, 2, 3.0, {"a": ONE}, {"t": ONE}, ONE, True),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from node_bench import Bench
 
+from robostack.limits import derive
 from robostack.messages import (
     PROTOCOL,
     Begin,
@@ -23,7 +24,6 @@ from robostack.messages import (
     Welcome,
     encode,
 )
-from robostack.safety import derive
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_welcome_says_what_is_served(bench):
     welcome = bench.hello()
     assert isinstance(welcome, Welcome)
     assert welcome.robot == bench.robot.spec
-    assert welcome.limits_digest == derive(bench.robot.spec).digest
+    assert welcome.limits == derive(bench.robot.spec)
     assert (welcome.lockstep, welcome.address) == (True, "test:fake")
     assert welcome.state == "hold"
 

@@ -7,26 +7,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from robostack.limiting import ActionLimiter, CommandError
+from robostack.limits import Limits, derive
 from robostack.messages import Tensor
-from robostack.safety import (
-    LATCHED,
-    ActionLimiter,
-    Chatter,
-    CommandError,
-    Limits,
-    Machine,
-    RateLimit,
-    Watchdog,
-    derive,
-)
+from robostack.safety import LATCHED, Chatter, Machine, RateLimit, Watchdog
 from robostack.spec import float32
 
 LIMITS = Limits(
     names=("hip", "knee"),
+    period_s=0.02,
     low=(-1.0, 0.0),
     high=(1.0, 2.0),
+    margin_low=(0.0, 0.0),
+    margin_high=(0.0, 0.0),
     step=(0.1, 0.5),
+    velocity=(),
+    acceleration=(),
+    jerk=(),
     first=(0.05, 0.1),
+    gate=(),
+    boxes={},
     outside_per_s=3,
     reversals=2,
     reversals_s=0.5,

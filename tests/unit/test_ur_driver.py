@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from robostack import plugins
+from robostack.limits import derive
 from robostack.plugins import PluginError
-from robostack.safety import derive
 from robostack.spec import SpecError, float32
 
 pytest.importorskip("rtde_control", reason="ur-rtde is not installed")
