@@ -6,13 +6,15 @@
 
 A plug-in folder of `sim/` offers `spec(argument)`, `tasks(argument)` (both without
 mujoco) and `make(argument, variant)`; one of `hardware/` offers `spec(argument)` and
-`make(argument)`. The argument is what follows the slash in `sim:gym/Hopper-v5`.
+`make(argument)`. The argument is what follows the slash in `sim:gym/Hopper-v5`. Either
+may offer `examine(argument) -> list[Finding]`, worst first: what is wrong with this
+very device, found without enabling torque; `robostack doctor` and `serve` ask for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -64,6 +66,15 @@ class World(Robot, Clock, Protocol):
 
     def truth(self) -> dict[str, Array]:
         """Return what only a referee may know; never part of an observation."""
+
+
+class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that was looked at, and what to do about it."""
+
+    level: Literal["fault", "advice", "ok"]  # a fault forbids to serve the robot
+    about: str  # what was looked at: "port", "voltage", "calibration"
+    found: str  # a phrase with the number that was found, and the expected one
+    cure: str  # what to do; empty where nothing is wrong
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

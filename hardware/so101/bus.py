@@ -123,6 +123,20 @@ class Bus:
                 break
         return found, bad
 
+    def ask(
+        self, servos: Sequence[int], start: int, size: int
+    ) -> tuple[dict[int, Answer], dict[int, int]]:
+        """Do as `poll`, but ask once only: for whoever counts what goes wrong."""
+        found: dict[int, Answer] = {}
+        with self._wire():
+            bad = self._ask(list(servos), start, size, found)
+        return found, bad
+
+    def waiting(self) -> int:
+        """Return how many bytes came that nobody read."""
+        with self._wire():
+            return int(self._port.ser.in_waiting)
+
     def write(self, servo: int, register: Register, value: int) -> int:
         """Write one register; return the error bits with which it was acknowledged."""
         data = list(register.pack(value))

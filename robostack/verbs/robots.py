@@ -15,6 +15,7 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
+from robostack import plugins
 from robostack.data.label import task_of
 from robostack.link import endpoints
 from robostack.link.client import Client
@@ -25,6 +26,7 @@ from robostack.messages import Welcome
 from robostack.robot import Variant
 from robostack.spec import Array
 
+from .doctor import show_finding
 from .verb import Verb, console, print_json
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Serve(msgspec.Struct, frozen=True):
     """
 
     robot: Positional[str]  # sim:WORLD[/ARGUMENT] or hardware:ROBOT[/ARGUMENT]
+    port: str = ""  # of the robot, such as /dev/ttyACM0 or emulated
     bind: str = endpoints.DEFAULT  # where to listen; beyond this computer needs --keys
     lockstep: bool = False  # worlds only: advance when a command arrives
     keys: Path | None = None  # folder of CURVE keys
@@ -96,15 +99,21 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def serve(flags: Serve) -> int:
-    """Serve until told to end."""
+    """Serve until told to end; hardware only with a clean bill of health."""
+    from robostack.doctor.robot import insist
     from robostack.node.serve import serve_address
+
+    address = plugins.with_port(flags.robot, flags.port)
+    if address.startswith("hardware:"):
+        for advice in insist(address).of("advice"):
+            show_finding(advice)
 
     def ready(_: object) -> None:
         mode = "in lockstep" if flags.lockstep else "in real time"
-        console.print(f"serving {flags.robot} at {flags.bind}, {mode}; Ctrl-C ends it")
+        console.print(f"serving {address} at {flags.bind}, {mode}; Ctrl-C ends it")
 
     serve_address(
-        flags.robot,
+        address,
         flags.bind,
         lockstep=flags.lockstep,
         keys=flags.keys,
