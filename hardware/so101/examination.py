@@ -28,7 +28,7 @@ READINGS = 100  # that times and failures are counted over
 _LONGEST_S = 2.0  # for all of them
 _MOST_FAILURES = 0.02  # of single questions; three tries make that 1 in 100,000
 _STRANGERS = range(1, 21)  # ids among which a servo with a wrong id is looked for
-_ECHO_S = 0.003  # a second answer comes within that
+_PATIENCE_S = 0.02  # for a second answer: adapters hold bytes for 16 ms
 _WARM_C = 10  # below the limit
 _SLOW_REPLY = 250  # [2 us] a servo waits before it answers: the factory's 500 us
 _CORRUPT = -7
@@ -210,14 +210,10 @@ def _calibration(
 def _doubles(bus: Bus, seen: _Seen) -> Iterator[Finding]:
     """Yield ids to which two servos answer."""
     for name, servo in zip(seen.names, seen.ids, strict=True):
-        bus.purge()
-        bus.ask([servo], r.ID.address, 1)
-        time.sleep(_ECHO_S)
-        if bus.waiting():
+        if bus.count(servo, _PATIENCE_S) > 1:
             words = f"two servos answer to id {servo}, that of {name}"
             cure = "plug them in one at a time, and give one its own id (register 5)"
             yield Finding("fault", "ids", words, cure)
-    bus.purge()
 
 
 def _traffic(bus: Bus, seen: _Seen) -> Iterator[Finding]:
