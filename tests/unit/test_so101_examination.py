@@ -6,7 +6,7 @@ import os
 import msgspec
 import pytest
 
-from robostack import plugins
+from robostack import cli, plugins
 
 pytest.importorskip("scservo_sdk", reason="feetech-servo-sdk is not installed")
 
@@ -241,6 +241,12 @@ def test_serve_refuses_with_the_ordered_list(broken):
     assert lines[1].startswith("1. temperature: elbow_flex is at 65 C")
     assert lines[2].startswith("2. calibration: shoulder_pan has homing offset 7")
     assert "torque is on" not in str(refusal.value)
+
+
+@pytest.mark.slow
+def test_the_emulated_arm_is_fit_to_be_served(capsys):
+    assert cli.main(["doctor", "hardware:so101", "--port", "emulated"]) == 0
+    assert "PASS: 0 faults" in capsys.readouterr().out
 
 
 @pytest.mark.slow
