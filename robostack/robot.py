@@ -6,8 +6,11 @@
 
 A plug-in folder of `sim/` offers `spec(argument)`, `tasks(argument)` (both without
 mujoco) and `make(argument, variant)`; one of `hardware/` offers `spec(argument)` and
-`make(argument)`. The argument is what follows the slash in `sim:gym/Hopper-v5`. Both
-may offer `limits(argument)`, a `Limits` that knows more than the spec implies.
+`make(argument)`. The argument is what follows the slash in `sim:gym/Hopper-v5`. Either
+may offer
+    limits(argument)    a `Limits` that knows more than the spec implies
+    examine(argument)   `Finding`s, worst first: what is wrong with this very device,
+                        found without enabling torque; `doctor` and `serve` ask for it
 """
 
 from __future__ import annotations
@@ -74,6 +77,15 @@ class World(Robot, Clock, Protocol):
 
     def truth(self) -> dict[str, Array]:
         """Return what only a referee may know; never part of an observation."""
+
+
+class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that was looked at, and what to do about it."""
+
+    level: Literal["fault", "advice", "ok"]  # a fault forbids to serve the robot
+    about: str  # what was looked at: "port", "voltage", "calibration"
+    found: str  # a phrase with the number that was found, and the expected one
+    cure: str  # what to do; empty where nothing is wrong
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ hardware:so101/emulated                 an emulated bus on a pseudo-terminal
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from robostack.clock import Clock
 from robostack.plugins import PluginError
+from robostack.robot import Finding
 from robostack.spec import RobotSpec
 
 from . import arm, calibration
@@ -55,11 +57,42 @@ def make(argument: str = "", clock: Clock | None = None) -> SO101:
         ) from error
 
     def port() -> AbstractContextManager[str]:
-        if place.port == EMULATED:
-            return _emulated(clock)
-        return contextlib.nullcontext(place.port)
+        return _port(place, clock)
 
     return SO101(port, place.calibration, digest=place.digest, clock=clock)
+
+
+def examine(argument: str = "") -> list[Finding]:
+    """Return what is wrong with this very arm, worst first; enables no torque."""
+    _need_sdk()
+    from .examination import examine_arm
+
+    found = []
+    try:
+        place = _place(argument)
+        found.append(Finding("ok", "calibration", f"digest {place.digest}", ""))
+    except calibration.CalibrationError as error:
+        found.append(Finding("fault", "calibration", str(error), calibration.HOW))
+        port, _, _ = argument.partition("@")
+        place = _place(f"{port}@{calibration.NOMINAL}")
+    with _port(place, None) as path:
+        found += examine_arm(path, place.calibration)
+    return sorted(found, key=lambda f: ("fault", "advice", "ok").index(f.level))
+
+
+def _need_sdk() -> None:
+    for name in ("scservo_sdk", "serial"):
+        if importlib.util.find_spec(name) is None:
+            raise PluginError(
+                "hardware:so101 needs the package 'feetech-servo-sdk', which is not "
+                "installed: pip install 'robostack[so101]'"
+            )
+
+
+def _port(place: _Place, clock: Clock | None) -> AbstractContextManager[str]:
+    if place.port == EMULATED:
+        return _emulated(clock)
+    return contextlib.nullcontext(place.port)
 
 
 def _place(argument: str) -> _Place:

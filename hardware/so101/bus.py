@@ -22,7 +22,7 @@ from typing import NamedTuple
 import scservo_sdk as sdk
 import serial
 
-from .registers import Register
+from .registers import ID, Register
 
 BAUD = 1_000_000
 TRIES = 3
@@ -122,6 +122,28 @@ class Bus:
             if not bad:
                 break
         return found, bad
+
+    def ask(
+        self, servos: Sequence[int], start: int, size: int
+    ) -> tuple[dict[int, Answer], dict[int, int]]:
+        """Do as `poll`, but ask once only: for whoever counts what goes wrong."""
+        found: dict[int, Answer] = {}
+        with self._wire():
+            bad = self._ask(list(servos), start, size, found)
+        return found, bad
+
+    def count(self, servo: int, wait_s: float) -> int:
+        """Ask for a servo's id; return how many answer that within `wait_s`."""
+        port, protocol, answers = self._port, self._protocol, 0
+        with self._wire():
+            if protocol.readTx(port, servo, ID.address, ID.size) != _SUCCESS:
+                return 0
+            port.setPacketTimeoutMillis(1e3 * wait_s)
+            while not port.isPacketTimeout():
+                packet, result = protocol.rxPacket(port)
+                came = result in (_SUCCESS, _CORRUPT) and len(packet) > 2
+                answers += came and packet[2] == servo
+        return answers
 
     def write(self, servo: int, register: Register, value: int) -> int:
         """Write one register; return the error bits with which it was acknowledged."""

@@ -12,10 +12,12 @@ from robostack.clock import Clock, Ticker
 from robostack.link.node_end import Control
 from robostack.node.journal import Journal
 from robostack.node.pilot import Pilot
+from robostack.node.realtime import realtime
 from robostack.node.service import Service
 from robostack.node.supervisor import Supervisor
 
 _IDLE_S = 0.05  # how soon, without messages, the loop looks around
+_SPIN_S = 0.0002  # before a tick, spun: the scheduler wakes us late
 _PULSE_S = 0.2  # how often an idle node tells watchers that it is there
 
 
@@ -75,6 +77,17 @@ def real_time(
 
     A new episode begins a new row of ticks, so that its first period is whole.
     """
+    with realtime():
+        _tick(node, control, running, clock, period_s)
+
+
+def _tick(
+    node: Node,
+    control: Control,
+    running: Callable[[], bool],
+    clock: Clock,
+    period_s: float,
+) -> None:
     ticker = Ticker(clock, period_s)
     overruns = 0
     while running():
@@ -103,7 +116,7 @@ def _serve_until_tick(
             if node.service.began:
                 node.service.began = False
                 return True
-        elif left_s > 0:
-            control.wait(left_s)
+        elif left_s > _SPIN_S:
+            control.wait(left_s - _SPIN_S)
         if left_s <= 0:
             return False

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from robostack.clock import Clock
 from robostack.limits import Limits
 from robostack.messages import Notice, State
+from robostack.node.arming import rehearse
 from robostack.node.journal import Journal
 from robostack.robot import Robot
 from robostack.safety import Machine, Watchdog
@@ -35,6 +36,7 @@ class Supervisor:
         self._robot = robot
         self._clock = clock
         self._journal = journal
+        self._limits = limits
         self._hold = Watchdog(limits.command_timeout_s)
         self._safe = Watchdog(limits.safe_after_s)
         self._state = threading.RLock()
@@ -44,12 +46,14 @@ class Supervisor:
     def connect(self) -> bool:
         """Open the device: DISABLED to ARMING to HOLD; return whether it holds.
 
-        A device that does not answer is a FAULT with its cause.
+        A device that does not answer, or whose limits, sensors or rate are not right,
+        is a FAULT with its cause.
         """
         if not self.enter("arming", "connecting"):
             return False
         self._connected = self.drive(self._robot.connect)
-        if self._connected and self.enter("hold", "connected"):
+        fit = self._connected and self.drive(self._rehearse)
+        if fit and self.enter("hold", "connected"):
             return True
         self._robot.stop()
         return False
@@ -191,12 +195,17 @@ class Supervisor:
         if not self._connected:
             return self.connect()
         cause = f"cleared: {acknowledged}"
-        return self.enter("arming", cause) and self.enter("hold", cause)
+        if not self.enter("arming", cause):
+            return False
+        return self.drive(self._rehearse) and self.enter("hold", cause)
 
     def close(self, cause: str) -> None:
         """Stop, close the episode, release the device."""
         self.leave("disabled", cause)
         self._robot.close()
+
+    def _rehearse(self) -> None:
+        rehearse(self._robot, self._limits)
 
     def _disarm(self) -> None:
         self._hold.disarm()

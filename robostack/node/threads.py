@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from robostack.link.node_end import Stop as StopSocket
 from robostack.messages import UNREADABLE, Stop, Stopped, decode_stop, encode
 from robostack.node.journal import Journal
+from robostack.node.realtime import urgent
 from robostack.node.supervisor import Supervisor
 
 _LOOK_S = 0.1  # how often a thread with nothing to do looks whether to end
@@ -24,7 +25,7 @@ def watching(
     threads = [
         threading.Thread(target=_guard, args=(supervisor, over), name="guard"),
         threading.Thread(
-            target=_stop, args=(supervisor, journal, stop, over), name="stop"
+            target=_listen, args=(supervisor, journal, stop, over), name="stop"
         ),
     ]
     for thread in threads:
@@ -41,11 +42,22 @@ def watching(
 
 def _guard(supervisor: Supervisor, over: threading.Event) -> None:
     """Sleep until the watchdog may expire, look, and sleep again."""
-    while not over.is_set():
-        left_s = supervisor.guard()
-        if left_s > 0:
-            supervisor.changed.wait(None if math.isinf(left_s) else left_s)
-        supervisor.changed.clear()
+    with urgent():
+        while not over.is_set():
+            left_s = supervisor.guard()
+            if left_s > 0:
+                supervisor.changed.wait(None if math.isinf(left_s) else left_s)
+            supervisor.changed.clear()
+
+
+def _listen(
+    supervisor: Supervisor,
+    journal: Journal,
+    socket: StopSocket,
+    over: threading.Event,
+) -> None:
+    with urgent():
+        _stop(supervisor, journal, socket, over)
 
 
 def _stop(

@@ -9,12 +9,13 @@ import msgspec
 import tyro
 from tyro.conf import Positional
 
-from robostack import limits_file
+from robostack import limits_file, plugins
 from robostack.link import endpoints
 from robostack.link.keys import load_client
 from robostack.link.stop import request_stop
 from robostack.robot import Variant
 
+from .doctor import show_finding
 from .verb import Verb, console
 
 
@@ -25,6 +26,7 @@ class Serve(msgspec.Struct, frozen=True):
     """
 
     robot: Positional[str]  # sim:WORLD[/ARGUMENT] or hardware:ROBOT[/ARGUMENT]
+    port: str = ""  # of the robot, such as /dev/ttyACM0 or emulated
     bind: str = endpoints.DEFAULT  # where to listen; beyond this computer needs --keys
     lockstep: bool = False  # worlds only: advance when a command arrives
     keys: Path | None = None  # folder of CURVE keys
@@ -44,18 +46,23 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 def serve(flags: Serve) -> int:
-    """Serve until told to end."""
+    """Serve until told to end; hardware only with a clean bill of health."""
+    from robostack.doctor.robot import insist
     from robostack.node.serve import serve_address
 
+    address = plugins.with_port(flags.robot, flags.port)
     if flags.print_limits:
-        return _print_limits(flags)
+        return _print_limits(address, flags.limits)
+    if address.startswith("hardware:"):
+        for advice in insist(address).of("advice"):
+            show_finding(advice)
 
     def ready(_: object) -> None:
         mode = "in lockstep" if flags.lockstep else "in real time"
-        console.print(f"serving {flags.robot} at {flags.bind}, {mode}; Ctrl-C ends it")
+        console.print(f"serving {address} at {flags.bind}, {mode}; Ctrl-C ends it")
 
     serve_address(
-        flags.robot,
+        address,
         flags.bind,
         lockstep=flags.lockstep,
         keys=flags.keys,
@@ -67,11 +74,11 @@ def serve(flags: Serve) -> int:
     return 0
 
 
-def _print_limits(flags: Serve) -> int:
+def _print_limits(address: str, file: Path | None) -> int:
     """Write the limits that `serve` would enforce."""
     from robostack.node.serve import limits_of, make
 
-    limits = limits_of(make(flags.robot), flags.robot, flags.limits)
+    limits = limits_of(make(address), address, file)
     console.print(
         limits_file.dump(limits), markup=False, highlight=False, soft_wrap=True
     )

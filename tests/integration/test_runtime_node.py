@@ -205,7 +205,7 @@ def test_a_clamp_reaches_the_dataset_by_joint(tmp_path):
         RecorderProcess(node.endpoint, recordings) as recorder,
     ):
         recorder.wait_ready(WAIT_S)
-        run_episode(client, client.hello(), lambda a: float32([0, 1.0]), Job(5))
+        run_episode(client, client.hello(), lambda a: float32([0, 0.5]), Job(5))
     (file,) = recordings.glob("*.mcap")
     conduct = recording.load(file).episode.conduct
     assert conduct.clamped[:, 1].all()

@@ -1,0 +1,1 @@
+"""What is wrong with this computer or this robot, and what to do about it."""
