@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from robostack import __version__
-from robostack.verbs import bundles, data, learn, robots, show
+from robostack.verbs import bundles, data, learn, robots, show, watch
 from robostack.verbs.verb import Verb
 
 _ABOUT = (
@@ -30,7 +30,12 @@ _GROUPS: dict[str, tuple[str, dict[str, Verb]]] = {
         bundles.VERBS,
     ),
 }
-_VERBS: dict[str, Verb] = {**show.VERBS, **learn.VERBS, **robots.VERBS}
+_VERBS: dict[str, Verb] = {
+    **show.VERBS,
+    **learn.VERBS,
+    **robots.VERBS,
+    **watch.VERBS,
+}
 _STDERR = Console(stderr=True)
 _EXTRAS = {  # what brings which package
     "cpu": ("onnxruntime",),

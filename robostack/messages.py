@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from robostack.spec import RobotSpec
 
-PROTOCOL = 1  # raise on any change of the structs below
+PROTOCOL = 2  # raise on any change of the structs below
 MAX_BYTES = 16 * 1024 * 1024  # sockets refuse longer frames before allocating
 
 State = Literal["disabled", "arming", "hold", "active", "safe", "fault", "estop"]
@@ -208,6 +208,7 @@ class Step(Message, frozen=True):
     clamped: tuple[str, ...]  # names of the action elements the limiter changed
     age_s: float  # of the command when applied; 0 without one
     intervention: bool
+    ages_s: dict[str, float]  # of sensors that a thread of the driver fills
 
 
 class Frame(Message, frozen=True):

@@ -55,6 +55,12 @@ class Robot(Protocol):
     def close(self) -> None:
         """Stop, then release the device. Idempotent."""
 
+    # What follows is optional: a driver without it gets the default.
+    #
+    # ages() -> dict[str, float]
+    #     Age [s] of observation arrays and cameras that a thread of the driver fills,
+    #     called after each `read`. What it does not name is as fresh as that call.
+
 
 class World(Robot, Clock, Protocol):
     """A simulated robot and its surroundings; sleeping steps the physics."""

@@ -5,6 +5,7 @@ Both give a `Service` every message that comes; they differ in when a period end
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,9 @@ from robostack.node.supervisor import Supervisor
 
 _IDLE_S = 0.05  # how soon, without messages, the loop looks around
 _PULSE_S = 0.2  # how often an idle node tells watchers that it is there
+_COUNT_S = 1.0  # how often a busy one tells them what it counted
+_LOOK_S = 0.02  # how often at most an idle node reads its sensors
+_MISSED = 3  # control periods in a row before HOLD; or the command time-out, if longer
 
 
 class Node:
@@ -34,6 +38,8 @@ class Node:
         self.service = service
         self.journal = journal
         self._pulse_s = 0.0
+        periods = math.ceil(pilot.timeout_s / pilot.period_s)
+        self._most_missed = max(_MISSED, periods)
 
     @property
     def active(self) -> bool:
@@ -46,7 +52,23 @@ class Node:
         if not self.active and now_s - self._pulse_s >= _PULSE_S:
             self._pulse_s = now_s
             machine = self.supervisor.machine
-            self.journal.state(machine.state, machine.cause)
+            self.journal.pulse(machine.state, machine.cause)
+
+    def count(self) -> None:
+        """Tell watchers now and then, in an episode, what was counted."""
+        now_s = time.monotonic()
+        if now_s - self._pulse_s >= _COUNT_S:
+            self._pulse_s = now_s
+            self.journal.count()
+
+    def check_pace(self, missed: int) -> None:
+        """HOLD if too many periods in a row were missed."""
+        if missed >= self._most_missed:
+            self.supervisor.leave(
+                "hold",
+                f"{missed} control periods were missed in a row: the driver or this "
+                f"computer is too slow",
+            )
 
 
 def lockstep(node: Node, control: Control, running: Callable[[], bool]) -> None:
@@ -62,6 +84,7 @@ def lockstep(node: Node, control: Control, running: Callable[[], bool]) -> None:
             node.pulse()
         elif service.handle(*message) and pilot.advance():
             service.observe()
+            node.count()
 
 
 def real_time(
@@ -75,18 +98,24 @@ def real_time(
 
     A new episode begins a new row of ticks, so that its first period is whole.
     """
-    ticker = Ticker(clock, period_s)
+    ticker, idle = Ticker(clock, period_s), 0
     overruns = 0
+    idle_ticks = math.ceil(_LOOK_S / period_s)
     while running():
         ticker.advance()
+        if node.active:
+            node.journal.counts.overruns += ticker.overruns - overruns
+            node.check_pace(ticker.missed)
+        overruns = ticker.overruns
         if _serve_until_tick(node, control, clock, ticker):
             ticker, overruns = Ticker(clock, period_s), 0
             continue
         node.pilot.advance()
         if node.active:
-            node.journal.counts.overruns += ticker.overruns - overruns
             node.service.observe()
-        overruns = ticker.overruns
+            node.count()
+        elif (idle := idle + 1) % idle_ticks == 0:
+            node.pilot.look()
         node.service.notify()
         node.pulse()
 

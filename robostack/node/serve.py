@@ -7,9 +7,11 @@ serve_address("sim:pendulum", "ipc:///tmp/pendulum", lockstep=True)
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +21,8 @@ from robostack.clock import Clock, MonotonicClock
 from robostack.link import endpoints
 from robostack.link.keys import NodeKeys, load_node
 from robostack.link.node_end import NodeEnd, open_node_end
+from robostack.node.black_box import About, BlackBox
+from robostack.node.freshness import SensorLimits
 from robostack.node.journal import Journal
 from robostack.node.loops import Node, lockstep, real_time
 from robostack.node.pilot import Pilot, as_world
@@ -27,6 +31,8 @@ from robostack.node.supervisor import Supervisor
 from robostack.node.threads import watching
 from robostack.robot import Robot, Variant
 from robostack.safety import Limits, derive
+
+log = logging.getLogger(__name__)
 
 
 class ServeError(RuntimeError):
@@ -40,6 +46,9 @@ class Options(msgspec.Struct, frozen=True):
     keys: NodeKeys | None = None  # who may connect; required beyond this computer
     limits: Limits | None = None  # None: what follows from the robot's spec
     lease_s: float = 10.0  # silence after which another client may have the lease
+    sensors: SensorLimits = SensorLimits()  # how old and how alike readings may be
+    black_box: Path | None = None  # folder for the last minute before a fault
+    say: Callable[[str], None] = log.warning  # hears where a black box was written
 
 
 def serve(
@@ -66,23 +75,20 @@ def serve(
             f"expected a world for lockstep, got {address}: hardware runs in real time"
         )
     ending = stop_event or threading.Event()
+    clock = _clock(robot, lockstep=options.lockstep)
     with (
         _signals(ending),
         open_node_end(bind, lockstep=options.lockstep, keys=options.keys) as end,
+        _black_box(robot, address, options, clock) as box,
+        _released(robot) as ends,
     ):
-        clock = _clock(robot, lockstep=options.lockstep)
-        node = _assemble(robot, address, options, end, clock)
-        try:
-            node.supervisor.connect()
-            with watching(node.supervisor, node.journal, end.stop):
-                if on_ready is not None:
-                    on_ready(node)
-                _run(node, end, clock, ending, options)
-        finally:
-            node.supervisor.leave("disabled", "the node was shut down")
-            node.pilot.close()
-            node.supervisor.close("the node was shut down")
-            node.service.notify()
+        node = _assemble(robot, address, options, end, clock, box)
+        ends(node)
+        node.supervisor.connect()
+        with watching(node.supervisor, node.journal, end.stop):
+            if on_ready is not None:
+                on_ready(node)
+            _run(node, end, clock, ending, options)
 
 
 def serve_address(
@@ -131,12 +137,27 @@ def _clock(robot: Robot, *, lockstep: bool) -> Clock:
 
 
 def _assemble(
-    robot: Robot, address: str, options: Options, end: NodeEnd, clock: Clock
+    robot: Robot,
+    address: str,
+    options: Options,
+    end: NodeEnd,
+    clock: Clock,
+    box: BlackBox | None,
 ) -> Node:
     limits = options.limits or derive(robot.spec)
-    journal = Journal(end.watch, clock)
+    journal = Journal(end.watch, clock, box)
+    if box is not None:
+        box.say = partial(_say, journal, options)
     supervisor = Supervisor(robot, clock, limits, journal)
-    pilot = Pilot(robot, clock, limits, supervisor, journal, lockstep=options.lockstep)
+    pilot = Pilot(
+        robot,
+        clock,
+        limits,
+        supervisor,
+        journal,
+        lockstep=options.lockstep,
+        sensor_limits=options.sensors,
+    )
     face = Face(address, robot.spec, limits, options.lockstep, options.lease_s)
     service = Service(face, end.control, pilot, supervisor, journal, clock)
     return Node(supervisor, pilot, service, journal)
@@ -160,13 +181,60 @@ def _run(
 
 
 @contextlib.contextmanager
-def _signals(ending: threading.Event) -> Iterator[None]:
-    """Let SIGTERM and SIGINT set `ending`, where this is the main thread."""
+def _released(robot: Robot) -> Iterator[Callable[[Node], None]]:
+    """Stop and release `robot` on the way out, and end the node's parts.
+
+    Gives a function that names the node. Each part ends even if another cannot; the
+    driver is closed again at last, in case that whatever failed kept it from that.
+    """
+    why = "the node was shut down"
+    with contextlib.ExitStack() as stack:
+        stack.callback(robot.close)
+
+        def ends(node: Node) -> None:
+            stack.callback(node.service.notify)
+            stack.callback(node.supervisor.close, why)
+            stack.callback(node.pilot.close)
+            stack.callback(node.supervisor.leave, "disabled", why)
+
+        yield ends
+
+
+@contextlib.contextmanager
+def _black_box(
+    robot: Robot, address: str, options: Options, clock: Clock
+) -> Iterator[BlackBox | None]:
+    """Keep the last minute, if there is a folder for it."""
+    if options.black_box is None:
+        yield None
+        return
+    about = About(address, robot.spec)
+    with (
+        contextlib.closing(BlackBox(about, options.black_box, clock)) as box,
+        _handling({signal.SIGUSR1: lambda *_: box.write("SIGUSR1")}),
+    ):
+        yield box
+
+
+def _say(journal: Journal, options: Options, sentence: str) -> None:
+    """Tell watchers, and whoever started the node."""
+    journal.event("black_box", sentence)
+    options.say(sentence)
+
+
+def _signals(ending: threading.Event) -> contextlib.AbstractContextManager[None]:
+    """Let SIGTERM and SIGINT set `ending`."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    return _handling(dict.fromkeys(numbers, lambda *_: ending.set()))
+
+
+@contextlib.contextmanager
+def _handling(handlers: dict[signal.Signals, Callable[..., None]]) -> Iterator[None]:
+    """Handle signals so for as long as this lasts, where this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {n: signal.signal(n, lambda *_: ending.set()) for n in numbers}
+    before = {n: signal.signal(n, handler) for n, handler in handlers.items()}
     try:
         yield
     finally:

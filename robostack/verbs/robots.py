@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from robostack.data.label import task_of
 from robostack.link import endpoints
 from robostack.link.client import Client
 from robostack.link.errors import LinkError, RefusedError
-from robostack.link.keys import ClientKeys, load_client
+from robostack.link.keys import ClientKeys, load_client, load_node
 from robostack.link.stop import request_stop
 from robostack.messages import Welcome
 from robostack.robot import Variant
@@ -28,6 +29,7 @@ from robostack.spec import Array
 from .verb import Verb, console, print_json
 
 if TYPE_CHECKING:
+    from robostack.node.loops import Node
     from robostack.runtime.loop import Outcome
     from robostack.runtime.session import Session
 
@@ -46,6 +48,7 @@ class Serve(msgspec.Struct, frozen=True):
     bind: str = endpoints.DEFAULT  # where to listen; beyond this computer needs --keys
     lockstep: bool = False  # worlds only: advance when a command arrives
     keys: Path | None = None  # folder of CURVE keys
+    black_box: Path | None = None  # folder for the last minute before a fault
     variant: Annotated[
         Variant, tyro.conf.arg(help="worlds only: how it differs from its nominal self")
     ] = Variant()
@@ -97,20 +100,36 @@ class Summary(msgspec.Struct, frozen=True):
 
 def serve(flags: Serve) -> int:
     """Serve until told to end."""
-    from robostack.node.serve import serve_address
+    from robostack.node import serve as node_serve
+    from robostack.node.black_box import default_folder
+    from robostack.node.keyboard import stdin
+    from robostack.node.terminal import HELP, terminal
 
-    def ready(_: object) -> None:
-        mode = "in lockstep" if flags.lockstep else "in real time"
-        console.print(f"serving {flags.robot} at {flags.bind}, {mode}; Ctrl-C ends it")
+    def say(sentence: str) -> None:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
-    serve_address(
-        flags.robot,
-        flags.bind,
+    ending = threading.Event()
+    options = node_serve.Options(
         lockstep=flags.lockstep,
-        keys=flags.keys,
-        variant=None if flags.variant == Variant() else flags.variant,
-        on_ready=ready,
+        keys=None if flags.keys is None else load_node(flags.keys),
+        black_box=flags.black_box or default_folder(),
+        say=say,
     )
+    variant = None if flags.variant == Variant() else flags.variant
+    robot = node_serve.make(flags.robot, variant)
+    with contextlib.ExitStack() as stack:
+
+        def ready(node: Node) -> None:
+            mode = "in lockstep" if flags.lockstep else "in real time"
+            where = f"serving {flags.robot} at {flags.bind}, {mode}"
+            say(f"{where}; Ctrl-C ends it")
+            keys = terminal(stdin(), node, ending.set, say)
+            if stack.enter_context(keys):
+                say(HELP)
+
+        node_serve.serve(
+            robot, flags.robot, flags.bind, options, stop_event=ending, on_ready=ready
+        )
     return 0
 
 

@@ -9,9 +9,12 @@ from robot_examples import LockstepFake
 
 import robostack.node.journal as journal_module
 from robostack.clock import ManualClock
-from robostack.messages import Frame
+from robostack.messages import Frame, Tensor
 from robostack.node.cameras import Cameras
-from robostack.node.journal import Journal
+from robostack.node.freshness import SensorLimits
+from robostack.node.journal import Journal, Sensed
+from robostack.node.supervisor import Supervisor
+from robostack.safety import derive
 from robostack.spec import CameraSpec
 
 
@@ -104,17 +107,16 @@ class SlowFake(SeeingFake):
 def test_in_real_time_a_slow_camera_holds_nobody_up_and_skips():
     robot, watcher = SlowFake(), Watcher()
     journal = Journal(watcher, ManualClock())
-
-    def drive(call):
-        call()
-        return True
-
-    cameras = Cameras(robot, journal, drive, lockstep=False)
+    supervisor = Supervisor(robot, robot.clock, derive(robot.spec), journal)
+    cameras = Cameras(
+        robot, journal, supervisor, lockstep=False, sensor_limits=SensorLimits()
+    )
+    arrays = {name: Tensor.pack(array) for name, array in robot.read().items()}
     cameras.start(0.0)
-    cameras.publish(1, 0, 0.0)
+    cameras.publish(1, Sensed(0, 0.0, arrays, {}, {}))
     assert robot.looking.wait(5)
     for seq in range(1, 9):  # all while the first look goes on
-        cameras.publish(1, seq, 0.1 * seq)
+        cameras.publish(1, Sensed(seq, 0.1 * seq, arrays, {}, {}))
     robot.go_on.set()
     robot.looking.clear()
     assert robot.looking.wait(5)
