@@ -49,7 +49,7 @@ def write(folder: Path, messages: list[Watch]) -> Path:
         with contextlib.suppress(OSError):
             writer.path.with_name(writer.path.name + PARTIAL).unlink()
         raise
-    _prune(folder)
+    _prune(path)
     return path
 
 
@@ -79,8 +79,11 @@ def _recent(messages: list[Watch]) -> list[Step | Event]:
     return [m for m in kept if m.stamp_s >= newest_s - SPAN_S]
 
 
-def _prune(folder: Path) -> None:
-    for old in sorted(folder.glob("*.mcap"))[:-KEEP]:
+def _prune(newest: Path) -> None:
+    """Delete the oldest files beside `newest`, whatever the wall clock says of it."""
+    others = [path for path in newest.parent.glob("*.mcap") if path != newest]
+    others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for old in others[KEEP - 1 :]:
         old.unlink(missing_ok=True)
 
 

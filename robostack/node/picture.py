@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from itertools import pairwise
 
 import msgspec
 import numpy as np
 
 from robostack.messages import Closed, Event, Frame, Opened, Step, Tensor, Watch
-from robostack.node.tidings import Counts, Glance, parse_counts, parse_glance
+from robostack.node.tidings import Glance, Tally, parse_counts, parse_glance
 
 _PERIODS = 500  # the newest, of which the rate is taken
 _FRAMES = 50
 _EVENTS = 8
+_NOTHING = Tally(0, 0, 0, {})
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ class Picture:
         self._frames: dict[str, deque[float]] = {}
         self._glance = Glance({}, {})
         self._actions: tuple[list[float], list[float], tuple[str, ...]] = [], [], ()
-        self._counts = Counts()
+        self._counts = _NOTHING
         self._missed = 0
         self._events: deque[str] = deque(maxlen=_EVENTS)
 
@@ -60,7 +61,7 @@ class Picture:
         """Add one message."""
         match message:
             case Opened():
-                self._opened, self._counts = message, Counts()
+                self._opened, self._counts = message, _NOTHING
                 self._begin()
             case Step():
                 self._take_step(message)
@@ -70,10 +71,7 @@ class Picture:
             case Event():
                 self._take_event(message)
             case Closed():
-                refused = Counter(message.refused)
-                self._counts = Counts(
-                    message.steps, message.overruns, message.clamps, refused
-                )
+                self._take_end(message)
 
     def snapshot(self) -> Snapshot:
         """Return what is known by now."""
@@ -98,7 +96,7 @@ class Picture:
             clamped=clamped,
             clamps=self._counts.clamps,
             overruns=self._counts.overruns,
-            refused=dict(self._counts.refused),
+            refused=self._counts.refused,
             cameras_hz={name: _rate(stamps) for name, stamps in self._frames.items()},
             missed=self._missed,
             events=tuple(self._events),
@@ -124,6 +122,13 @@ class Picture:
         self._state, self._cause = "active", "an episode is open"
         if step.requested is not None:
             self._actions = _values(step.requested), _values(step.applied), step.clamped
+
+    def _take_end(self, closed: Closed) -> None:
+        self._counts = Tally(
+            closed.steps, closed.overruns, closed.clamps, closed.refused
+        )
+        if self._step is not None and self._step.generation == closed.generation:
+            self._missed += max(0, closed.steps - self._step.seq)
 
     def _take_event(self, event: Event) -> None:
         try:

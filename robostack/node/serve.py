@@ -80,15 +80,17 @@ def serve(
         _signals(ending),
         open_node_end(bind, lockstep=options.lockstep, keys=options.keys) as end,
         _black_box(robot, address, options, clock) as box,
-        _released(robot) as ends,
     ):
         node = _assemble(robot, address, options, end, clock, box)
-        ends(node)
-        node.supervisor.connect()
-        with watching(node.supervisor, node.journal, end.stop):
-            if on_ready is not None:
-                on_ready(node)
-            _run(node, end, clock, ending, options)
+        try:
+            with _ended(node):
+                node.supervisor.connect()
+                with watching(node.supervisor, node.journal, end.stop):
+                    if on_ready is not None:
+                        on_ready(node)
+                    _run(node, end, clock, ending, options)
+        finally:
+            robot.close()  # again, if whatever failed kept it from that
 
 
 def serve_address(
@@ -181,23 +183,18 @@ def _run(
 
 
 @contextlib.contextmanager
-def _released(robot: Robot) -> Iterator[Callable[[Node], None]]:
-    """Stop and release `robot` on the way out, and end the node's parts.
+def _ended(node: Node) -> Iterator[None]:
+    """Stop and release the robot on the way out; each part ends even if another fails.
 
-    Gives a function that names the node. Each part ends even if another cannot; the
-    driver is closed again at last, in case that whatever failed kept it from that.
+    The client hears of it last.
     """
     why = "the node was shut down"
     with contextlib.ExitStack() as stack:
-        stack.callback(robot.close)
-
-        def ends(node: Node) -> None:
-            stack.callback(node.service.notify)
-            stack.callback(node.supervisor.close, why)
-            stack.callback(node.pilot.close)
-            stack.callback(node.supervisor.leave, "disabled", why)
-
-        yield ends
+        stack.callback(node.service.notify)
+        stack.callback(node.supervisor.close, why)
+        stack.callback(node.pilot.close)
+        stack.callback(node.supervisor.leave, "disabled", why)
+        yield
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """What a node tells in the text of some events, as JSON, for programs that watch it.
 
-counts    Counts: what happened in the open episode so far, now and then
+counts    Tally: what happened in the open episode so far, now and then
 reading   Glance: what is sensed between episodes, now and then
 """
 
@@ -23,6 +23,15 @@ class Counts(msgspec.Struct):
     refused: Counter[str] = msgspec.field(default_factory=Counter)
 
 
+class Tally(msgspec.Struct, frozen=True):
+    """The counts of one episode, as they travel."""
+
+    steps: int
+    overruns: int
+    clamps: int
+    refused: dict[str, int]
+
+
 class Glance(msgspec.Struct, frozen=True):
     """What the sensors say while no episode is open."""
 
@@ -42,5 +51,5 @@ def glance_text(arrays: Mapping[str, Tensor], ages_s: dict[str, float]) -> str:
 
 
 # Raise msgspec.MsgspecError for any other text.
-parse_counts = msgspec.json.Decoder(Counts).decode
+parse_counts = msgspec.json.Decoder(Tally).decode
 parse_glance = msgspec.json.Decoder(Glance).decode
