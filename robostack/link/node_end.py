@@ -19,6 +19,7 @@ from robostack.messages import Message, encode
 
 _PATIENCE_MS = 2000  # in lockstep, how long a full watcher may hold everything up
 _FAREWELL_MS = 300  # for the last messages of a node that ends
+_BACKLOG = 1000  # messages for each watcher
 _NOW = int(zmq.DONTWAIT)  # as numbers: an "or" of enums costs as much as a send
 _MORE_NOW = int(zmq.SNDMORE | zmq.DONTWAIT)
 
@@ -142,9 +143,11 @@ class NodeEnd:
 
 @contextlib.contextmanager
 def open_node_end(
-    endpoint: str, *, lockstep: bool, keys: NodeKeys | None
+    endpoint: str, *, lockstep: bool, keys: NodeKeys | None, backlog: int = _BACKLOG
 ) -> Iterator[NodeEnd]:
     """Listen at `endpoint` for as long as this lasts.
+
+    So many messages wait for a watcher that is stuck; it misses those that follow.
 
     Raises:
         LinkError: see `sockets.bind`.
@@ -154,7 +157,7 @@ def open_node_end(
     try:
         with sockets.authenticated(context, keys):
             control, watch, stop = (
-                _listen(context, kind, address, keys)
+                _listen(context, kind, address, keys, backlog)
                 for kind, address in zip(
                     (zmq.ROUTER, zmq.XPUB, zmq.REP), where, strict=True
                 )
@@ -165,8 +168,14 @@ def open_node_end(
 
 
 def _listen(
-    context: sockets.Context, kind: int, address: str, keys: NodeKeys | None
+    context: sockets.Context,
+    kind: int,
+    address: str,
+    keys: NodeKeys | None,
+    backlog: int,
 ) -> sockets.Socket:
     socket = sockets.make(context, kind)
+    if kind == zmq.XPUB:
+        socket.setsockopt(zmq.SNDHWM, backlog)
     sockets.bind(socket, address, keys)
     return socket

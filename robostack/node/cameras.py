@@ -23,7 +23,7 @@ class _Moment(NamedTuple):
     generation: int
     seq: int
     stamp_s: float
-    joints: memoryview[float]  # (N,) the array that the robot tracks; empty without
+    joints: bytes  # (N,) the array that the robot tracks; empty without
 
 
 class Cameras:
@@ -77,7 +77,7 @@ class Cameras:
         if not self._due(sensed.stamp_s):
             return
         tracks = self._robot.spec.tracks
-        joints = memoryview(sensed.arrays[tracks].data if tracks else b"").cast("f")
+        joints = sensed.arrays[tracks].data if tracks else b""
         moment = _Moment(generation, sensed.seq, sensed.stamp_s, joints)
         if self._lockstep:
             self._drive(lambda: self._shoot(moment))
@@ -133,7 +133,7 @@ class Cameras:
         frozen = self._frozen.get(name)
         if frozen is None:
             return
-        dead = frozen.note((pixels.data,), moment.joints, moment.stamp_s)
+        dead = frozen.note(pixels, moment.joints, moment.stamp_s)
         if dead and moment.generation == self._supervisor.machine.generation:
             self._supervisor.leave(
                 "hold",

@@ -94,17 +94,21 @@ class Frozen:
 
     def start(self) -> None:
         """Forget what was."""
-        self._content: tuple[bytes, ...] = ()
+        self._content: object = None
         self.run = 0  # contents that were like the one before
 
-    def note(
-        self, content: tuple[bytes, ...], vector: memoryview[float], now: float
-    ) -> bool:
-        """Note `content` and `vector` (N,) float32 at `now` [s]; return the verdict."""
+    def note(self, content: object, vector: bytes, now: float) -> bool:
+        """Note `content` and `vector` at `now` [s]; return the verdict.
+
+        Args:
+            content: of any type that is compared in C, as this is done every period.
+            vector: (N,) float32.
+            now: [s].
+        """
         if content != self._content:  # at the first byte that differs
             self._content, self.run = content, 0
             return False
-        values = vector.tolist()
+        values = memoryview(vector).cast("f").tolist()
         if self.run == 0:
             self._low = self._high = values
             self._since_s = now

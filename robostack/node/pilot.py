@@ -225,9 +225,7 @@ class Pilot:
         """HOLD if the readings stay the same although the targets move."""
         if not self._robot.spec.tracks:
             return
-        bits = tuple(tensor.data for tensor in sensed.arrays.values())
-        target = memoryview(self._in_effect.data).cast("f")
-        if self._frozen.note(bits, target, sensed.stamp_s):
+        if self._frozen.note(sensed.arrays, self._in_effect.data, sensed.stamp_s):
             run = self._frozen.run
             self._supervisor.leave(
                 "hold",

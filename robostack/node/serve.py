@@ -31,6 +31,10 @@ from robostack.node.supervisor import Supervisor
 from robostack.node.threads import watching
 from robostack.robot import Robot, Variant
 from robostack.safety import Limits, derive
+from robostack.spec import RobotSpec
+
+_BACKLOG_BYTES = 128 * 1024 * 1024  # of memory for each watcher that is stuck
+_FEWEST, _MOST = 64, 1000  # messages
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +82,12 @@ def serve(
     clock = _clock(robot, lockstep=options.lockstep)
     with (
         _signals(ending),
-        open_node_end(bind, lockstep=options.lockstep, keys=options.keys) as end,
+        open_node_end(
+            bind,
+            lockstep=options.lockstep,
+            keys=options.keys,
+            backlog=backlog(robot.spec),
+        ) as end,
         _black_box(robot, address, options, clock) as box,
     ):
         node = _assemble(robot, address, options, end, clock, box)
@@ -131,6 +140,13 @@ def make(address: str, variant: Variant | None = None) -> Robot:
     if variant is not None:
         raise ServeError(f"expected sim:WORLD for a variant, got {address}")
     return module.make(argument)  # type: ignore[no-any-return]
+
+
+def backlog(spec: RobotSpec) -> int:
+    """Return how many messages may wait for a stuck watcher, given the frames' size."""
+    pixels = [camera.height * camera.width for camera in spec.cameras.values()]
+    largest = max([3 * n for n in pixels], default=1)
+    return max(_FEWEST, min(_MOST, _BACKLOG_BYTES // largest))
 
 
 def _clock(robot: Robot, *, lockstep: bool) -> Clock:

@@ -2,6 +2,7 @@
 
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 from node_bench import Bench, Watcher
@@ -13,14 +14,13 @@ from robostack.messages import Frame, Tensor
 from robostack.node.cameras import Cameras
 from robostack.node.freshness import SensorLimits
 from robostack.node.journal import Journal, Sensed
+from robostack.node.serve import backlog
 from robostack.node.supervisor import Supervisor
 from robostack.safety import derive
 from robostack.spec import CameraSpec
 
 
 def with_cameras(spec, **periods_s):
-    import msgspec
-
     cameras = {n: CameraSpec(4, 6, period_s) for n, period_s in periods_s.items()}
     return msgspec.structs.replace(spec, cameras=cameras)
 
@@ -141,3 +141,10 @@ def test_whether_anybody_watches_is_asked_now_and_then(monkeypatch):
     for _ in range(50):
         bench.step()
     assert len(asked) == 1
+
+
+def test_a_stuck_watcher_of_large_frames_may_keep_fewer_of_them():
+    assert backlog(LockstepFake.spec) == 1000
+    cameras = {"front": CameraSpec(480, 640, 0.03)}
+    spec = msgspec.structs.replace(LockstepFake.spec, cameras=cameras)
+    assert backlog(spec) * 480 * 640 * 3 < 130 * 1024 * 1024

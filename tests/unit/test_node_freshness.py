@@ -207,7 +207,7 @@ def test_one_of_three_targets_alone_may_be_a_gripper_on_something(robot):
         frozen = frozen_readings(robot, SensorLimits())
         for i in range(100):
             target = np.float32([0.0, 0.01 * i * both, 0.01 * i])
-            yield frozen.note((b"same",), target.data, 0.02 * i)
+            yield frozen.note((b"same",), target.tobytes(), 0.02 * i)
 
     assert not any(verdicts(both=False))
     assert any(verdicts(both=True))
@@ -216,7 +216,7 @@ def test_one_of_three_targets_alone_may_be_a_gripper_on_something(robot):
 def test_a_slow_bus_may_repeat_itself_for_a_moment():
     frozen = Frozen(15, 0.2, (0.01,), 1)
     verdicts = [
-        frozen.note((bytes([i // 60]),), np.float32([i]).data, 0.002 * i)
+        frozen.note((bytes([i // 60]),), np.float32([i]).tobytes(), 0.002 * i)
         for i in range(1000)  # 500 Hz; 60 readings alike are 0.12 s
     ]
     assert not any(verdicts)
