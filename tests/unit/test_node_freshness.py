@@ -19,6 +19,11 @@ class AgedFake(LockstepFake):
     def __init__(self) -> None:
         super().__init__()
         self.age_s = 0.01
+        self.resets = 0
+
+    def reset(self):
+        self.resets += 1
+        super().reset()
 
     def ages(self):
         return {"joint_velocity": self.age_s}
@@ -104,6 +109,7 @@ def test_a_robot_that_is_blind_does_not_go_home():
     assert isinstance(refusal, Refusal)
     assert "joint_velocity is 200 ms old" in refusal.sentence
     assert bench.machine.state == "hold"
+    assert bench.robot.resets == 0
     bench.robot.age_s = 0.0
     assert isinstance(bench.begin(), Reading)
 
