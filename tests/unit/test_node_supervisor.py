@@ -202,3 +202,19 @@ def test_a_client_cannot_enable_a_disabled_node(bench):
     assert (refusal.code, bench.machine.state) == ("state", "disabled")
     assert bench.supervisor.enable("back")
     assert bench.begin().seq == 0
+
+
+@pytest.mark.parametrize("first", ["command", "guard"])
+def test_after_a_suspension_old_commands_are_dropped_whoever_looks_first(bench, first):
+    bench.step([0.01, 0.0])
+    bench.robot.calls.clear()
+    command = bench.command([0.05, 0.0], ttl_s=1000.0)
+    bench.clock.advance(0.3)  # nobody ran meanwhile
+    if first == "guard":
+        bench.supervisor.guard()
+    bench.say(command)
+    bench.supervisor.guard()
+    assert bench.robot.calls in (["stop"], ["stop", "stop"])
+    assert bench.machine.state == "hold"
+    cause = {"command": "stale", "guard": "state"}[first]
+    assert bench.journal.total == {cause: 1}
