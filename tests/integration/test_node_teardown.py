@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -119,8 +120,11 @@ def lines(tmp_path_factory):
 def untraced(monkeypatch):
     monkeypatch.setattr(threads_module, "_LOOK_S", 0.005)
     before = sys.gettrace()
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
     yield
     sys.settrace(before)
+    for number, handler in handlers.items():  # an injected error may leave ours there
+        signal.signal(number, handler)
 
 
 def test_an_exception_at_any_line_leaves_no_torque_on(lines, tmp_path):
