@@ -28,6 +28,7 @@ from robostack.verbs import (
     robots,
     run,
     show,
+    watch,
 )
 from robostack.verbs.verb import Verb
 
@@ -49,6 +50,7 @@ _VERBS: dict[str, Verb] = {
     **robots.VERBS,
     **run.VERBS,
     **record.VERBS,
+    **watch.VERBS,
 }
 _STDERR = Console(stderr=True)
 

@@ -68,14 +68,19 @@ class Ticker:
         self._period_s = period_s
         self.deadline = clock.now()
         self.overruns = 0
+        self.missed = 0  # ticks in a row, up to now
 
     def advance(self) -> float:
         """Move to the next deadline that is not past, count misses, and return it."""
         self.deadline += self._period_s
         late_s = self._clock.now() - self.deadline
         if late_s > 1e-9:  # float residue of a clock that lands on the deadline
+            ticks = math.ceil(late_s / self._period_s)
             self.overruns += 1
-            self.deadline += math.ceil(late_s / self._period_s) * self._period_s
+            self.missed += ticks
+            self.deadline += ticks * self._period_s
+        else:
+            self.missed = 0
         return self.deadline
 
     def wait(self) -> None:

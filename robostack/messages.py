@@ -211,6 +211,7 @@ class Step(Message, frozen=True):
     clamped: tuple[str, ...]  # names of the action elements the limiter changed
     age_s: float  # of the command when applied; 0 without one
     intervention: bool
+    ages_s: dict[str, float]  # of sensors that a thread of the driver fills
 
 
 class Frame(Message, frozen=True):

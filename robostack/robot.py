@@ -59,6 +59,12 @@ class Robot(Protocol):
     def close(self) -> None:
         """Stop, then release the device. Idempotent."""
 
+    # What follows is optional: a driver without it gets the default.
+    #
+    # ages() -> dict[str, float]
+    #     Age [s] of observation arrays and cameras that a thread of the driver fills,
+    #     called after each `read`. What it does not name is as fresh as that call.
+
 
 class Ending(msgspec.Struct, frozen=True):
     """What SAFE, close and the death of the node mean for a robot."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores, many processes
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ["XDG_STATE_HOME"] = f"{tempfile.gettempdir()}/robostack-tests"  # black boxes
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ import functools
 
 import pytest
 
-from robostack.node.serve import make
+from robostack.node.device import make
 from robostack.plugins import PluginError
 
 

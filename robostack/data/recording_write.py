@@ -5,6 +5,7 @@
     /truth/<name>             Sample
     /action                   Applied: a Sample, with clamped, age_s, intervention
     /action/requested         Sample
+    /ages                     Sample: of the sensors whose driver tells their age
     /image/<camera>           foxglove.CompressedImage, JPEG; sequence is the step
     /events                   Happening: stamp_s, kind, text
     metadata "closed"         Tail: how it ended, counts; absent where a recorder died
@@ -130,6 +131,7 @@ class RecordingWriter:
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
         self._next_seq: int | None = None
+        self._age_names: tuple[str, ...] = ()
         self.steps = 0
         self.missed = 0  # steps that never came
         self._writer.start(profile="", library=f"robostack {robostack.__version__}")
@@ -154,6 +156,8 @@ class RecordingWriter:
             self._write(f"/observation/{name}", sample, seq, spec)
         for name, tensor in step.truth.items():
             self._write(f"/truth/{name}", Sample(seq, stamp_s, _numbers(tensor)), seq)
+        if step.ages_s:
+            self._ages(step)
         action = self._opened.robot.action
         if step.requested is not None:
             sample = Sample(seq, stamp_s, _numbers(step.requested))
@@ -213,6 +217,12 @@ class RecordingWriter:
         """Leave the partial file as it is, for `repair`."""
         with contextlib.suppress(OSError):  # what is buffered may not fit any more
             self._file.close()
+
+    def _ages(self, step: Step) -> None:
+        names = self._age_names = self._age_names or tuple(sorted(step.ages_s))
+        ages: list[float | None] = [step.ages_s.get(name) for name in names]
+        spec = ArraySpec.uniform(names, "s", 0.0, 0.0)  # for names and units
+        self._write("/ages", Sample(step.seq, step.stamp_s, ages), step.seq, spec)
 
     def _write(
         self,

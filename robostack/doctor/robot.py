@@ -21,7 +21,7 @@ from robostack.doctor.timing import hog
 from robostack.doctor.verdict import UnfitError, Verdict, attempt, judge, sentence
 from robostack.limits import Limits
 from robostack.node import arming
-from robostack.node.serve import limits_of, make
+from robostack.node.device import limits_of, make
 from robostack.robot import Finding, Robot
 from robostack.spec import float32
 

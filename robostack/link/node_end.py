@@ -30,6 +30,7 @@ _QUEUE = 100  # messages of one client that wait for the control thread
 _MOST_PARTS = 1000  # of a message that is none of ours, thrown away at a time
 _MOST_EVENTS = 100  # subscriptions taken in at a time
 _MOST_TOPICS = 1000  # remembered
+_BACKLOG = 1000  # messages for each watcher
 _NOW = int(zmq.DONTWAIT)  # as numbers: an "or" of enums costs as much as a send
 _MORE_NOW = int(zmq.SNDMORE | zmq.DONTWAIT)
 
@@ -173,9 +174,11 @@ class NodeEnd:
 
 @contextlib.contextmanager
 def open_node_end(
-    endpoint: str, *, lockstep: bool, keys: NodeKeys | None
+    endpoint: str, *, lockstep: bool, keys: NodeKeys | None, backlog: int = _BACKLOG
 ) -> Iterator[NodeEnd]:
     """Listen at `endpoint` for as long as this lasts.
+
+    So many messages wait for a watcher that is stuck; it misses those that follow.
 
     Raises:
         LinkError: see `sockets.bind`.
@@ -185,7 +188,7 @@ def open_node_end(
     try:
         with sockets.authenticated(context, keys):
             control, watch, stop = (
-                _listen(context, kind, max_bytes, address, keys)
+                _listen(context, kind, max_bytes, backlog, address, keys)
                 for (kind, max_bytes), address in zip(_SOCKETS, where, strict=True)
             )
             yield NodeEnd(Control(control), Watch(watch, lockstep=lockstep), Stop(stop))
@@ -197,10 +200,13 @@ def _listen(
     context: sockets.Context,
     kind: int,
     max_bytes: int,
+    backlog: int,
     address: str,
     keys: NodeKeys | None,
 ) -> sockets.Socket:
     socket = sockets.make(context, kind, max_bytes)
     socket.setsockopt(zmq.RCVHWM, _QUEUE)
+    if kind == zmq.XPUB:
+        socket.setsockopt(zmq.SNDHWM, backlog)
     sockets.bind(socket, address, keys)
     return socket

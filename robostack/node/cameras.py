@@ -8,11 +8,12 @@ lockstep the frames are of the very step, and the world waits for them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import NamedTuple
 
 from robostack.messages import Frame, Tensor
-from robostack.node.journal import Journal
+from robostack.node.freshness import SensorLimits, frozen_frames
+from robostack.node.journal import Journal, Sensed
+from robostack.node.supervisor import Supervisor
 from robostack.robot import Robot
 
 _END_S = 2.0  # for a last look; a camera that hangs must not keep a dying node alive
@@ -22,6 +23,7 @@ class _Moment(NamedTuple):
     generation: int
     seq: int
     stamp_s: float
+    joints: bytes  # (N,) the array that the robot tracks; empty without
 
 
 class Cameras:
@@ -31,22 +33,26 @@ class Cameras:
         self,
         robot: Robot,
         journal: Journal,
-        drive: Callable[[Callable[[], None]], bool],
+        supervisor: Supervisor,
         *,
         lockstep: bool,
+        sensor_limits: SensorLimits,
     ) -> None:
         """Look on nobody's behalf yet.
 
         Args:
             robot: whose cameras.
             journal: where frames go.
-            drive: runs a call into the driver; one that raises is a FAULT.
+            supervisor: calls the driver; told of a camera that is dead.
             lockstep: whether the caller of `publish` waits for the frames.
+            sensor_limits: when a camera is dead.
         """
         self.skipped = 0  # moments that came while the one before was being drawn
         self._robot = robot
         self._journal = journal
-        self._drive = drive
+        self._supervisor = supervisor
+        self._drive = supervisor.drive
+        self._frozen = frozen_frames(robot.spec, sensor_limits)
         self._lockstep = lockstep
         self._due_s = dict.fromkeys(robot.spec.cameras, 0.0)
         self._moment: _Moment | None = None
@@ -57,6 +63,8 @@ class Cameras:
     def start(self, now: float) -> None:
         """Make all cameras due at `now` [s]."""
         self._due_s = dict.fromkeys(self._due_s, now)
+        for frozen in self._frozen.values():
+            frozen.start()
 
     def warm(self) -> bool:
         """Look once, before anything moves: the first look may take long."""
@@ -64,11 +72,13 @@ class Cameras:
             return True
         return self._drive(lambda: _ignore(self._robot.frames()))
 
-    def publish(self, generation: int, seq: int, now: float) -> None:
-        """Publish the frames that are due at `now` [s]; take none if nobody watches."""
-        moment = _Moment(generation, seq, now)
-        if not self._due(now):
+    def publish(self, generation: int, sensed: Sensed) -> None:
+        """Publish the frames that are due; take none if nobody watches."""
+        if not self._due(sensed.stamp_s):
             return
+        tracks = self._robot.spec.tracks
+        joints = sensed.arrays[tracks].data if tracks else b""
+        moment = _Moment(generation, sensed.seq, sensed.stamp_s, joints)
         if self._lockstep:
             self._drive(lambda: self._shoot(moment))
             return
@@ -114,7 +124,22 @@ class Cameras:
             period_s = self._robot.spec.cameras[name].period_s
             oldest_s = moment.stamp_s - period_s
             self._due_s[name] = max(self._due_s[name] + period_s, oldest_s)
-            self._journal.publish(Frame(*moment, name, Tensor.pack(frames[name])))
+            pixels = Tensor.pack(frames[name])
+            self._journal.publish(Frame(*moment[:3], name, pixels))
+            self._check_alive(moment, name, pixels)
+
+    def _check_alive(self, moment: _Moment, name: str, pixels: Tensor) -> None:
+        """HOLD if the frames stay the same although the robot moves."""
+        frozen = self._frozen.get(name)
+        if frozen is None:
+            return
+        dead = frozen.note(pixels, moment.joints, moment.stamp_s)
+        if dead and moment.generation == self._supervisor.machine.generation:
+            self._supervisor.leave(
+                "hold",
+                f"camera {name} has shown the same frame {frozen.run} times in a row "
+                f"while the robot moved: is it alive?",
+            )
 
 
 def _ignore(_: object) -> None:

@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from robostack.link.client import Client
 from robostack.link.errors import LinkError
+from robostack.node.device import ServeError, make
 from robostack.node.loops import Node
-from robostack.node.serve import Options, ServeError, make, serve
+from robostack.node.serve import Options, serve
 from robostack.robot import Robot, Variant
 
 _START_S = 60.0  # imports, and compiling a world
@@ -73,8 +74,9 @@ def subprocess_node(
     with contextlib.ExitStack() as stack:
         endpoint = bind or stack.enter_context(_private_endpoint())
         code = (
-            "import sys; from robostack.node.serve import serve_address; "
-            "serve_address(sys.argv[1], sys.argv[2], lockstep=sys.argv[3] == 'True')"
+            "import sys; from robostack.node.serve import Options, serve_address; "
+            "options = Options(lockstep=sys.argv[3] == 'True'); "
+            "serve_address(sys.argv[1], sys.argv[2], options)"
         )
         command = [sys.executable, "-c", code, address, endpoint, str(lockstep)]
         # Ctrl-C at the terminal is for whoever started us: they end the node last.

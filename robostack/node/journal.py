@@ -13,8 +13,6 @@ import time
 from collections import Counter
 from typing import NamedTuple, Protocol
 
-import msgspec
-
 from robostack.clock import Clock
 from robostack.messages import (
     Closed,
@@ -25,8 +23,13 @@ from robostack.messages import (
     Step,
     Tensor,
 )
+from robostack.node.black_box import BlackBox
+from robostack.node.tidings import Counts, counts_text, glance_text
+from robostack.safety import LATCHED
 
 _LOOK_S = 0.05
+_IDLE_S = 0.2  # how often watchers hear what is sensed between episodes
+_REPEATED = frozenset({"pulse", "counts", "reading"})  # of no use to a black box
 
 
 class Publisher(Protocol):
@@ -46,6 +49,7 @@ class Sensed(NamedTuple):
     stamp_s: float
     arrays: dict[str, Tensor]
     truth: dict[str, Tensor]
+    ages_s: dict[str, float]
 
 
 class Action(NamedTuple):
@@ -58,19 +62,12 @@ class Action(NamedTuple):
     intervention: bool
 
 
-class Counts(msgspec.Struct):
-    """What happened in one episode."""
-
-    steps: int = 0
-    overruns: int = 0
-    clamps: int = 0
-    refused: Counter[str] = msgspec.field(default_factory=Counter)
-
-
 class Journal:
     """The story of a node, as its watchers get it."""
 
-    def __init__(self, publisher: Publisher, clock: Clock) -> None:
+    def __init__(
+        self, publisher: Publisher, clock: Clock, box: BlackBox | None = None
+    ) -> None:
         self._publisher = publisher
         self._clock = clock
         self._lock = threading.Lock()
@@ -78,6 +75,8 @@ class Journal:
         self._open = False
         self._heard = False  # somebody listened when we last looked
         self._look_s = 0.0  # computer's clock, when to look again
+        self._idle_s = 0.0  # computer's clock, when a reading was told between episodes
+        self._box = box
         self._sensed: Sensed | None = None
         self.counts = Counts()
         self.total: Counter[str] = Counter()  # refused since the node began, by cause
@@ -97,9 +96,17 @@ class Journal:
                 return
             if self._sensed is not None:
                 self.counts.steps += 1
-                if self._is_heard():
-                    self._publisher.send(self._step(self._sensed, action))
+                self._tell(self._sensed, action, heard=self._is_heard())
             self._sensed = sensed
+
+    def idle(self, sensed: Sensed) -> None:
+        """Tell what is sensed between episodes, now and then."""
+        if self._box is not None:
+            self._box.step(self._step(sensed, None))
+        now_s = time.monotonic()
+        if now_s - self._idle_s >= _IDLE_S and self.watched():
+            self._idle_s = now_s
+            self.event("reading", glance_text(sensed.arrays, sensed.ages_s))
 
     def close(self, *, terminated: bool, reason: str) -> Counts:
         """End the episode, if one is open; return its counts."""
@@ -107,7 +114,7 @@ class Journal:
             if self._open:
                 self._open = False
                 if self._sensed is not None:
-                    self._publisher.send(self._step(self._sensed, None))
+                    self._tell(self._sensed, None, heard=True)
                 self._publisher.send(self._closed(terminated, reason))
             return self.counts
 
@@ -115,18 +122,35 @@ class Journal:
         """Count a command that was not applied; the first of a cause is an event."""
         self.total[cause] += 1
         self.counts.refused[cause] += 1
+        if self._box is not None:
+            words = _words(cause, text)
+            stamp_s = self._clock.now()
+            self._box.refusal(Event(self._generation, stamp_s, "refused", words))
         if self.counts.refused[cause] == 1:
-            self.event("refused", f"{cause}: {text}" if text else cause)
+            self.event("refused", _words(cause, text))
 
     def event(self, kind: str, text: str) -> None:
         """Publish something worth a line in the log."""
-        stamp_s = self._clock.now()
+        event = Event(self._generation, self._clock.now(), kind, text)
         with self._lock:
-            self._publisher.send(Event(self._generation, stamp_s, kind, text))
+            self._publisher.send(event)
+        if self._box is not None and kind not in _REPEATED:
+            self._box.event(event)
 
     def state(self, state: State, cause: str) -> None:
-        """Publish a state and its cause."""
-        self.event("state", f"{state}: {cause}" if cause else state)
+        """Publish a state that was entered, and why; FAULT and ESTOP fill a file."""
+        self.event("state", _words(state, cause))
+        if self._box is not None and state in LATCHED:
+            self._box.write(_words(state, cause))
+
+    def pulse(self, state: State, cause: str) -> None:
+        """Publish the state there is, for who came late."""
+        self.event("pulse", _words(state, cause))
+
+    def count(self) -> None:
+        """Publish what happened in the episode so far, for who watches it."""
+        if self._is_heard():
+            self.event("counts", counts_text(self.counts))
 
     def publish(self, message: Message) -> None:
         """Publish `message` as it is."""
@@ -146,6 +170,16 @@ class Journal:
             self._heard = self._publisher.watched()
         return self._heard
 
+    def _tell(self, sensed: Sensed, action: Action | None, *, heard: bool) -> None:
+        """Give a period that is over to whoever wants it."""
+        if not heard and self._box is None:
+            return
+        step = self._step(sensed, action)
+        if heard:
+            self._publisher.send(step)
+        if self._box is not None:
+            self._box.step(step)
+
     def _step(self, sensed: Sensed, action: Action | None) -> Step:
         now = action or Action(None, None, (), 0.0, intervention=False)  # type: ignore[arg-type]
         return Step(
@@ -159,6 +193,7 @@ class Journal:
             now.clamped,
             now.age_s,
             now.intervention,
+            sensed.ages_s,
         )
 
     def _closed(self, terminated: bool, reason: str) -> Closed:
@@ -172,3 +207,7 @@ class Journal:
             self.counts.clamps,
             dict(self.counts.refused),
         )
+
+
+def _words(what: str, why: str) -> str:
+    return f"{what}: {why}" if why else what

@@ -30,9 +30,18 @@ class Listener:
     """The messages of one node, and whether the node is there."""
 
     def __init__(
-        self, context: sockets.Context, endpoint: str, keyring: Path | None
+        self,
+        context: sockets.Context,
+        endpoint: str,
+        keyring: Path | None,
+        *,
+        backlog: int = BACKLOG_BYTES,
     ) -> None:
-        """Connect, now or whenever the node is there; raises LinkError."""
+        """Connect, now or whenever the node is there; raises LinkError.
+
+        More messages than `backlog` [byte] do not wait for `receive`, but are dropped.
+        """
+        self._backlog = backlog
         client = None if keyring is None else keys.load_client(keyring)
         self._socket = sockets.make(context, zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, 0)
@@ -83,9 +92,9 @@ class Listener:
                 self._take(self._socket.recv())
 
     def _take(self, frame: bytes) -> None:
-        if self._came - self._taken > BACKLOG_BYTES:
+        if self._came - self._taken > self._backlog:
             if not self.dropped:
-                log.warning("the disk is too slow: messages are dropped")
+                log.warning("too many messages wait: some are dropped")
             self.dropped += 1
             return
         self._came += len(frame)

@@ -5,6 +5,7 @@ Both give a `Service` every message that comes; they differ in when a period end
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,9 @@ from robostack.node.supervisor import Supervisor
 _IDLE_S = 0.05  # how soon, without messages, the loop looks around
 _SPIN_S = 0.0002  # before a tick, spun: the scheduler wakes us late
 _PULSE_S = 0.2  # how often an idle node tells watchers that it is there
+_COUNT_S = 1.0  # how often a busy one tells them what it counted
+_LOOK_S = 0.02  # how often at most an idle node reads its sensors
+_MISSED = 3  # control periods in a row before HOLD; or the command time-out, if longer
 
 
 class Node:
@@ -36,6 +40,8 @@ class Node:
         self.service = service
         self.journal = journal
         self._pulse_s = 0.0
+        periods = math.ceil(pilot.timeout_s / pilot.period_s)
+        self._most_missed = max(_MISSED, periods)
 
     @property
     def active(self) -> bool:
@@ -48,7 +54,23 @@ class Node:
         if not self.active and now_s - self._pulse_s >= _PULSE_S:
             self._pulse_s = now_s
             machine = self.supervisor.machine
-            self.journal.state(machine.state, machine.cause)
+            self.journal.pulse(machine.state, machine.cause)
+
+    def count(self) -> None:
+        """Tell watchers now and then, in an episode, what was counted."""
+        now_s = time.monotonic()
+        if now_s - self._pulse_s >= _COUNT_S:
+            self._pulse_s = now_s
+            self.journal.count()
+
+    def check_pace(self, missed: int) -> None:
+        """HOLD if too many periods in a row were missed."""
+        if missed >= self._most_missed:
+            self.supervisor.leave(
+                "hold",
+                f"{missed} control periods were missed in a row: the driver or this "
+                f"computer is too slow",
+            )
 
 
 def lockstep(node: Node, control: Control, running: Callable[[], bool]) -> None:
@@ -64,6 +86,7 @@ def lockstep(node: Node, control: Control, running: Callable[[], bool]) -> None:
             node.pulse()
         elif service.handle(*message) and pilot.advance():
             service.observe()
+            node.count()
 
 
 def real_time(
@@ -88,18 +111,24 @@ def _tick(
     clock: Clock,
     period_s: float,
 ) -> None:
-    ticker = Ticker(clock, period_s)
+    ticker, idle = Ticker(clock, period_s), 0
     overruns = 0
+    idle_ticks = math.ceil(_LOOK_S / period_s)
     while running():
         ticker.advance()
+        if node.active:
+            node.journal.counts.overruns += ticker.overruns - overruns
+            node.check_pace(ticker.missed)
+        overruns = ticker.overruns
         if _serve_until_tick(node, control, clock, ticker):
             ticker, overruns = Ticker(clock, period_s), 0
             continue
         node.pilot.advance()
         if node.active:
-            node.journal.counts.overruns += ticker.overruns - overruns
             node.service.observe()
-        overruns = ticker.overruns
+            node.count()
+        elif (idle := idle + 1) % idle_ticks == 0:
+            node.pilot.look()
         node.service.notify()
         node.pulse()
 

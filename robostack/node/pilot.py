@@ -18,6 +18,7 @@ from robostack.limiting import ActionLimiter, CommandError, Limited
 from robostack.limits import Limits
 from robostack.messages import Command, Reading, Tensor
 from robostack.node.cameras import Cameras
+from robostack.node.freshness import Ages, SensorLimits, frozen_readings
 from robostack.node.journal import Action, Journal, Sensed
 from robostack.node.sensors import Sensors
 from robostack.node.supervisor import Supervisor
@@ -25,11 +26,13 @@ from robostack.robot import Robot, World
 from robostack.safety import Chatter, Posture, RateLimit
 from robostack.spec import Array, float32
 
+_SENSOR_LIMITS = SensorLimits()
+
 
 class Pilot:
     """Drives one robot on behalf of one client."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the last two are options)
         self,
         robot: Robot,
         clock: Clock,
@@ -38,6 +41,7 @@ class Pilot:
         journal: Journal,
         *,
         lockstep: bool,
+        sensor_limits: SensorLimits = _SENSOR_LIMITS,
     ) -> None:
         self._robot = robot
         self._world: World | None = as_world(robot)
@@ -52,7 +56,16 @@ class Pilot:
         self._posture = Posture(limits)
         self._lockstep = lockstep
         self._sensors = Sensors(robot)
-        self._cameras = Cameras(robot, journal, supervisor.drive, lockstep=lockstep)
+        self._ages = Ages(robot, sensor_limits)
+        self._frozen = frozen_readings(robot.spec, sensor_limits)
+        self._cameras = Cameras(
+            robot,
+            journal,
+            supervisor,
+            lockstep=lockstep,
+            sensor_limits=sensor_limits,
+        )
+        self.objection = ""  # why no episode can begin
         periods = math.ceil(limits.command_timeout_s / robot.spec.control_period_s) + 2
         self._stamps: deque[float] = deque(maxlen=periods)  # of the newest readings
         self._home = float32(robot.spec.home)
@@ -64,6 +77,7 @@ class Pilot:
         self._answered = -1
         self._stamps.clear()
         self._chatter.start()
+        self._frozen.start()
         self._sensed: Sensed | None = None
         self._applied: Array | None = None
         self._answer: Action | None = None  # to the newest reading
@@ -74,9 +88,18 @@ class Pilot:
         """The robot's control period [s]."""
         return self._robot.spec.control_period_s
 
+    @property
+    def timeout_s(self) -> float:
+        """The time without commands [s] after which the robot holds."""
+        return self._limits.command_timeout_s
+
     def begin(self, session: str, seed: int | None) -> bool:
         """Reset the robot for a new episode; return whether it is home."""
         self._start(session)
+        if not self._supervisor.drive(self._look_before):
+            return False
+        if self.objection:
+            return False
         if seed is not None and self._world is not None:
             world, number = self._world, seed
             if not self._supervisor.drive(lambda: world.seed(number)):
@@ -89,16 +112,20 @@ class Pilot:
             self._bridge()
         try:
             arrays, truth = self._sensors.read(), self._read_truth()
+            ages_s = self._ages.read()
         except Exception as error:  # whatever a driver raises is a fault
             self._supervisor.fault(error)
             return None
         if cause := self._posture.broken(self._sensors.arrays):
             self._supervisor.leave("fault", cause)
             return None
+        if ages_s and (complaint := self._ages.complaint(ages_s)):
+            self._supervisor.leave("hold", complaint)
+            return None
         now, answer = self._clock.now(), self._answer
         self._seq += 1
         self._stamps.append(now)
-        self._sensed = Sensed(self._seq, now, arrays, truth)
+        self._sensed = Sensed(self._seq, now, arrays, truth, ages_s)
         return Reading(
             self._session,
             self._machine.generation,
@@ -124,9 +151,9 @@ class Pilot:
             self._cameras.start(self._sensed.stamp_s)
         elif self._applied is not None:
             self._limiter.settle(self._applied)
+        self._check_alive(self._sensed)
         if self._robot.spec.cameras:
-            stamp_s = self._stamps[-1]
-            self._cameras.publish(self._machine.generation, self._seq, stamp_s)
+            self._cameras.publish(self._machine.generation, self._sensed)
 
     def admit(self, command: Command) -> bool:
         """Apply `command` if it is good; else drop, count and perhaps FAULT."""
@@ -181,6 +208,24 @@ class Pilot:
         if applied is not None and _is_action(applied, target):
             self._in_effect, self._applied = Tensor.pack(applied), applied
 
+    def look(self) -> None:
+        """Read the sensors between episodes, so that a fault is seen before a motion.
+
+        A sensor that is older than the time to SAFE ends HOLD.
+        """
+        if self._machine.state not in {"hold", "safe"}:
+            return
+        try:
+            arrays, ages_s = self._sensors.read(), self._ages.read()
+        except Exception as error:  # whatever a driver raises is a fault
+            self._supervisor.fault(error)
+            return
+        self._journal.idle(Sensed(-1, self._clock.now(), arrays, {}, ages_s))
+        complaint = self._ages.complaint(ages_s)
+        late = any(not age_s <= self._limits.safe_after_s for age_s in ages_s.values())
+        if complaint and late and self._machine.state == "hold":
+            self._supervisor.leave("safe", complaint)
+
     def advance(self) -> bool:
         """Let a world run for one control period; return whether it did."""
         world = self._world
@@ -192,6 +237,22 @@ class Pilot:
     def close(self) -> None:
         """End what runs beside the control thread."""
         self._cameras.close()
+
+    def _look_before(self) -> None:
+        """Note why the robot must not move now, if its sensors are a reason."""
+        self.objection = self._ages.complaint(self._ages.read())
+
+    def _check_alive(self, sensed: Sensed) -> None:
+        """HOLD if the readings stay the same although the targets move."""
+        if not self._robot.spec.tracks:
+            return
+        if self._frozen.note(sensed.arrays, self._in_effect.data, sensed.stamp_s):
+            run = self._frozen.run
+            self._supervisor.leave(
+                "hold",
+                f"{self._robot.spec.tracks} has been the same {run} times in a row, "
+                f"bit for bit, while the targets moved: is its sensor alive?",
+            )
 
     def _read_truth(self) -> dict[str, Tensor]:
         if self._world is None:

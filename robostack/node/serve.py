@@ -7,19 +7,23 @@ serve_address("sim:pendulum", "ipc:///tmp/pendulum", lockstep=True)
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from robostack import limits_file, plugins
 from robostack.clock import Clock, MonotonicClock
-from robostack.limits import Limits, derive
+from robostack.limits import Limits
 from robostack.link import endpoints
-from robostack.link.keys import NodeKeys, load_node
+from robostack.link.keys import NodeKeys
 from robostack.link.node_end import NodeEnd, open_node_end
+from robostack.node.black_box import About, BlackBox
+from robostack.node.device import ServeError, limits_of, make
+from robostack.node.freshness import SensorLimits
 from robostack.node.journal import Journal
 from robostack.node.loops import Node, lockstep, real_time
 from robostack.node.pilot import Pilot, as_world
@@ -27,11 +31,13 @@ from robostack.node.service import Face, Service
 from robostack.node.supervisor import Supervisor
 from robostack.node.threads import watching
 from robostack.robot import Robot, Variant
-from robostack.signing import Trust, load_trust
+from robostack.signing import Trust
+from robostack.spec import RobotSpec
 
+_BACKLOG_BYTES = 128 * 1024 * 1024  # of memory for each watcher that is stuck
+_FEWEST, _MOST = 64, 1000  # messages
 
-class ServeError(RuntimeError):
-    """A node that cannot serve what it was asked to."""
+log = logging.getLogger(__name__)
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -42,6 +48,9 @@ class Options(msgspec.Struct, frozen=True):
     limits: Limits | None = None  # None: the plug-in's, or what follows from the spec
     lease_s: float = 10.0  # silence after which another client may have the lease
     trust: Trust | None = None  # whose bundles may be run; None: any, and without one
+    sensors: SensorLimits = SensorLimits()  # how old and how alike readings may be
+    black_box: Path | None = None  # folder for the last minute before a fault
+    say: Callable[[str], None] = log.warning  # hears where a black box was written
 
 
 def serve(
@@ -68,88 +77,45 @@ def serve(
             f"expected a world for lockstep, got {address}: hardware runs in real time"
         )
     ending = stop_event or threading.Event()
+    clock = _clock(robot, lockstep=options.lockstep)
     with (
         _signals(ending),
-        open_node_end(bind, lockstep=options.lockstep, keys=options.keys) as end,
+        open_node_end(
+            bind,
+            lockstep=options.lockstep,
+            keys=options.keys,
+            backlog=backlog(robot.spec),
+        ) as end,
+        _black_box(robot, address, options, clock) as box,
     ):
-        clock = _clock(robot, lockstep=options.lockstep)
-        node = _assemble(robot, address, options, end, clock)
+        node = _assemble(robot, address, options, end, clock, box)
         try:
-            node.supervisor.connect()
-            with watching(node.supervisor, node.journal, end.stop):
-                if on_ready is not None:
-                    on_ready(node)
-                _run(node, end, clock, ending, options)
+            with _ended(node):
+                node.supervisor.connect()
+                with watching(node.supervisor, node.journal, end.stop):
+                    if on_ready is not None:
+                        on_ready(node)
+                    _run(node, end, clock, ending, options)
         finally:
-            node.supervisor.leave("disabled", "the node was shut down")
-            node.pilot.close()
-            node.supervisor.close("the node was shut down")
-            node.service.notify()
+            robot.close()  # again, if whatever failed kept it from that
 
 
-def serve_address(  # noqa: PLR0913 (what the command line offers)
+def serve_address(
     address: str,
     bind: str = endpoints.DEFAULT,
+    options: Options | None = None,
     *,
-    lockstep: bool = False,
-    keys: Path | None = None,
-    trust: Path | None = None,
     variant: Variant | None = None,
-    limits: Path | None = None,
-    on_ready: Callable[[Node], None] | None = None,
 ) -> None:
-    """Serve `sim:WORLD[/ARGUMENT]` or `hardware:ROBOT[/ARGUMENT]`; see `serve`.
-
-    Args:
-        address: what to serve.
-        bind: where to listen.
-        lockstep: worlds only.
-        keys: folder of CURVE keys, see robostack.link.keys.
-        trust: public key, or folder of them, whose bundles alone may be run.
-        variant: worlds only: how the world differs from its nominal self.
-        limits: file of limits, see robostack.limits_file.
-        on_ready: called when clients can connect.
-    """
-    node_keys = load_node(keys) if keys is not None else None
-    if lockstep and not address.startswith("sim:"):
-        raise ServeError(
-            f"expected sim:WORLD for lockstep, got {address}: hardware runs in real "
-            f"time"
-        )
-    robot = make(address, variant)
-    options = Options(
-        lockstep=lockstep,
-        keys=node_keys,
-        limits=limits_of(robot, address, limits),
-        trust=load_trust(trust) if trust is not None else None,
-    )
-    serve(robot, address, bind, options, on_ready=on_ready)
+    """Serve `sim:WORLD[/ARGUMENT]` or `hardware:ROBOT[/ARGUMENT]`; see `serve`."""
+    serve(make(address, variant), address, bind, options)
 
 
-def make(address: str, variant: Variant | None = None) -> Robot:
-    """Return the robot or world at `address`, not yet connected."""
-    kind, name, argument = plugins.parse(address)
-    module = plugins.load(kind, name)
-    if kind == "sim":
-        return module.make(argument, variant or Variant())  # type: ignore[no-any-return]
-    if variant is not None:
-        raise ServeError(f"expected sim:WORLD for a variant, got {address}")
-    return module.make(argument)  # type: ignore[no-any-return]
-
-
-def limits_of(robot: Robot, address: str, file: Path | None = None) -> Limits:
-    """Return the limits of `robot`: a file's, over its plug-in's, over its spec's.
-
-    Raises:
-        LimitsError: the file cannot be used.
-    """
-    limits = derive(robot.spec)
-    if address.startswith(("sim:", "hardware:")):
-        kind, name, argument = plugins.parse(address)
-        module = plugins.load(kind, name)
-        if hasattr(module, "limits"):
-            limits = module.limits(argument)
-    return limits_file.load(file, limits, robot.spec) if file else limits
+def backlog(spec: RobotSpec) -> int:
+    """Return how many messages may wait for a stuck watcher, given the frames' size."""
+    pixels = [camera.height * camera.width for camera in spec.cameras.values()]
+    largest = max([3 * n for n in pixels], default=1)
+    return max(_FEWEST, min(_MOST, _BACKLOG_BYTES // largest))
 
 
 def _clock(robot: Robot, *, lockstep: bool) -> Clock:
@@ -158,12 +124,27 @@ def _clock(robot: Robot, *, lockstep: bool) -> Clock:
 
 
 def _assemble(
-    robot: Robot, address: str, options: Options, end: NodeEnd, clock: Clock
+    robot: Robot,
+    address: str,
+    options: Options,
+    end: NodeEnd,
+    clock: Clock,
+    box: BlackBox | None,
 ) -> Node:
     limits = options.limits or limits_of(robot, address)
-    journal = Journal(end.watch, clock)
+    journal = Journal(end.watch, clock, box)
+    if box is not None:
+        box.say = partial(_say, journal, options)
     supervisor = Supervisor(robot, clock, limits, journal)
-    pilot = Pilot(robot, clock, limits, supervisor, journal, lockstep=options.lockstep)
+    pilot = Pilot(
+        robot,
+        clock,
+        limits,
+        supervisor,
+        journal,
+        lockstep=options.lockstep,
+        sensor_limits=options.sensors,
+    )
     face = Face(
         address, robot.spec, limits, options.lockstep, options.lease_s, options.trust
     )
@@ -189,13 +170,55 @@ def _run(
 
 
 @contextlib.contextmanager
-def _signals(ending: threading.Event) -> Iterator[None]:
-    """Let SIGTERM and SIGINT set `ending`, where this is the main thread."""
+def _ended(node: Node) -> Iterator[None]:
+    """Stop and release the robot on the way out; each part ends even if another fails.
+
+    The client hears of it last.
+    """
+    why = "the node was shut down"
+    with contextlib.ExitStack() as stack:
+        stack.callback(node.service.notify)
+        stack.callback(node.supervisor.close, why)
+        stack.callback(node.pilot.close)
+        stack.callback(node.supervisor.leave, "disabled", why)
+        yield
+
+
+@contextlib.contextmanager
+def _black_box(
+    robot: Robot, address: str, options: Options, clock: Clock
+) -> Iterator[BlackBox | None]:
+    """Keep the last minute, if there is a folder for it."""
+    if options.black_box is None:
+        yield None
+        return
+    about = About(address, robot.spec)
+    with (
+        contextlib.closing(BlackBox(about, options.black_box, clock)) as box,
+        _handling({signal.SIGUSR1: lambda *_: box.write("SIGUSR1")}),
+    ):
+        yield box
+
+
+def _say(journal: Journal, options: Options, sentence: str) -> None:
+    """Tell watchers, and whoever started the node."""
+    journal.event("black_box", sentence)
+    options.say(sentence)
+
+
+def _signals(ending: threading.Event) -> contextlib.AbstractContextManager[None]:
+    """Let SIGTERM and SIGINT set `ending`."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    return _handling(dict.fromkeys(numbers, lambda *_: ending.set()))
+
+
+@contextlib.contextmanager
+def _handling(handlers: dict[signal.Signals, Callable[..., None]]) -> Iterator[None]:
+    """Handle signals so for as long as this lasts, where this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {n: signal.signal(n, lambda *_: ending.set()) for n in numbers}
+    before = {n: signal.signal(n, handler) for n, handler in handlers.items()}
     try:
         yield
     finally:

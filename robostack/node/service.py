@@ -256,7 +256,8 @@ class Service:
 
     def _not_ready(self) -> Refusal:
         self._supervisor.notice = None
-        state, cause = self._machine.state, self._machine.cause
+        state = self._machine.state
+        cause = self._pilot.objection or self._machine.cause
         cure = "; clear it at the node" if self._machine.latched else ""
         return Refusal("state", f"the node is in {state}: {cause}{cure}", ())
 

@@ -69,9 +69,9 @@ class Supervisor:
     def reset(self) -> bool:
         """Bring the robot home: HOLD or SAFE to ARMING to HOLD; return whether it is.
 
-        A stop on the way wins.
+        A stop on the way wins. DISABLED is left by who is beside the robot alone.
         """
-        if not self.enter("arming", "reset"):
+        if self.machine.state == "disabled" or not self.enter("arming", "reset"):
             return False
         self._disarm()
         if self.drive(self._robot.reset) and self.enter("hold", "reset"):
@@ -190,19 +190,31 @@ class Supervisor:
         """
         self._robot.stop()
         with self._state:
+            latched, why = self.machine.state, self.machine.cause
             if not self.machine.clear(acknowledged):
                 return False
+        self._journal.event("cleared", f"{latched}: {why}; {acknowledged}")
+        return self.enable(f"cleared: {acknowledged}")
+
+    def enable(self, cause: str) -> bool:
+        """Leave DISABLED for HOLD; return whether the node holds.
+
+        Like `clear`, for local code only.
+        """
+        if self.machine.state != "disabled":
+            return False
         if not self._connected:
             return self.connect()
-        cause = f"cleared: {acknowledged}"
         if not self.enter("arming", cause):
             return False
         return self.drive(self._rehearse) and self.enter("hold", cause)
 
     def close(self, cause: str) -> None:
         """Stop, close the episode, release the device."""
-        self.leave("disabled", cause)
-        self._robot.close()
+        try:
+            self.leave("disabled", cause)
+        finally:
+            self._robot.close()
 
     def _rehearse(self) -> None:
         rehearse(self._robot, self._limits)

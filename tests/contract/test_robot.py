@@ -12,7 +12,7 @@ from installed import need
 from robostack import plugins
 from robostack.limiting import ActionLimiter
 from robostack.limits import derive
-from robostack.node.serve import make as make_robot
+from robostack.node.device import make as make_robot
 from robostack.spec import RobotSpec, difference, float32
 
 ARGUMENTS = {

@@ -118,7 +118,7 @@ class FakeNode:
         }
         action = None if last else Tensor.pack(float32([seq, -seq]))
         happened = (arrays, {}, action, action, (), 0.0, False)
-        self.send(Step(self.generation, seq, 0.1 * seq, *happened))
+        self.send(Step(self.generation, seq, 0.1 * seq, *happened, {}))
 
     def end(self, steps):
         self.step(steps, last=True)

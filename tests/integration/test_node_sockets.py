@@ -22,8 +22,9 @@ from robostack.link.errors import LinkError
 from robostack.link.keys import ClientKeys, KeyPair, NodeKeys
 from robostack.link.stop import request_stop
 from robostack.messages import MAX_BYTES, Notice, Stop, Stopped, decode_stop, encode
+from robostack.node.device import ServeError
 from robostack.node.embedded import embedded
-from robostack.node.serve import Options, ServeError, serve_address
+from robostack.node.serve import Options, serve_address
 
 
 def new_pair():
@@ -190,7 +191,7 @@ def test_an_error_at_start_reaches_who_started_it(node):
 
 def test_hardware_does_not_run_in_lockstep(tmp_path):
     with pytest.raises(ServeError, match="hardware runs in real time"):
-        serve_address("hardware:fake", f"ipc://{tmp_path}/x", lockstep=True)
+        serve_address("hardware:fake", f"ipc://{tmp_path}/x", Options(lockstep=True))
     with (
         pytest.raises(ServeError, match="hardware runs in real time"),
         embedded(FakeRobot(), lockstep=True),

@@ -59,3 +59,13 @@ def test_landing_on_the_deadline_is_no_overrun():
         clock.advance(0.1)
         ticker.wait()
     assert ticker.overruns == 0
+
+
+def test_ticks_missed_in_a_row_are_counted_until_one_is_in_time():
+    clock, missed = ManualClock(), []
+    ticker = Ticker(clock, 1.0)
+    for work_s in (0.5, 1.5, 1.5, 3.5, 0.5):
+        clock.advance(work_s)
+        clock.sleep_until(ticker.advance())
+        missed.append(ticker.missed)
+    assert missed == [0, 1, 2, 5, 0]

@@ -133,7 +133,7 @@ def test_worlds_can_be_examined():
 
 def test_serve_does_not_listen_when_there_is_a_fault(served, monkeypatch, capsys):
     served(DeafFake)
-    monkeypatch.setattr("robostack.node.serve.serve_address", None)
+    monkeypatch.setattr("robostack.node.serve.serve", None)
     assert cli.main(["serve", "hardware:fake"]) == 1
     assert "1. driver: OSError: no answer from servo 3" in capsys.readouterr().err
 
@@ -141,7 +141,7 @@ def test_serve_does_not_listen_when_there_is_a_fault(served, monkeypatch, capsys
 def test_serve_prints_advice_and_serves(monkeypatch, capsys):
     served = []
     monkeypatch.setattr(
-        "robostack.node.serve.serve_address", lambda *a, **_: served.append(a[0])
+        "robostack.node.serve.serve", lambda *a, **_: served.append(a[1])
     )
     monkeypatch.setattr(
         robots, "examine", lambda address, *, quick: judge([ADVICE, OK])

@@ -53,8 +53,8 @@ def control(robot):
 def watch(robot):
     return [
         Opened(1, 2.0, 3, "sim:x", robot, "me", "", None, {}),
-        Step(1, 0, 2.0, {"a": ONE}, {}, None, None, (), 0.0, False),
-        Step(1, 1, 2.0, {"a": ONE}, {}, ONE, ONE, ("hip",), 0.01, True),
+        Step(1, 0, 2.0, {"a": ONE}, {}, None, None, (), 0.0, False, {}),
+        Step(1, 1, 2.0, {"a": ONE}, {}, ONE, ONE, ("hip",), 0.01, True, {"a": 0.02}),
         Frame(1, 1, 2.0, "top", PIXELS),
         Event(1, 2.0, "state", "hold"),
         Closed(1, 2.0, False, "end", 10, 0, 0, {}),

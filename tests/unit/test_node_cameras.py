@@ -2,6 +2,7 @@
 
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 from node_bench import Bench, Watcher
@@ -9,15 +10,17 @@ from robot_examples import LockstepFake
 
 import robostack.node.journal as journal_module
 from robostack.clock import ManualClock
-from robostack.messages import Frame
+from robostack.limits import derive
+from robostack.messages import Frame, Tensor
 from robostack.node.cameras import Cameras
-from robostack.node.journal import Journal
+from robostack.node.freshness import SensorLimits
+from robostack.node.journal import Journal, Sensed
+from robostack.node.serve import backlog
+from robostack.node.supervisor import Supervisor
 from robostack.spec import CameraSpec
 
 
 def with_cameras(spec, **periods_s):
-    import msgspec
-
     cameras = {n: CameraSpec(4, 6, period_s) for n, period_s in periods_s.items()}
     return msgspec.structs.replace(spec, cameras=cameras)
 
@@ -104,17 +107,16 @@ class SlowFake(SeeingFake):
 def test_in_real_time_a_slow_camera_holds_nobody_up_and_skips():
     robot, watcher = SlowFake(), Watcher()
     journal = Journal(watcher, ManualClock())
-
-    def drive(call):
-        call()
-        return True
-
-    cameras = Cameras(robot, journal, drive, lockstep=False)
+    supervisor = Supervisor(robot, robot.clock, derive(robot.spec), journal)
+    cameras = Cameras(
+        robot, journal, supervisor, lockstep=False, sensor_limits=SensorLimits()
+    )
+    arrays = {name: Tensor.pack(array) for name, array in robot.read().items()}
     cameras.start(0.0)
-    cameras.publish(1, 0, 0.0)
+    cameras.publish(1, Sensed(0, 0.0, arrays, {}, {}))
     assert robot.looking.wait(5)
     for seq in range(1, 9):  # all while the first look goes on
-        cameras.publish(1, seq, 0.1 * seq)
+        cameras.publish(1, Sensed(seq, 0.1 * seq, arrays, {}, {}))
     robot.go_on.set()
     robot.looking.clear()
     assert robot.looking.wait(5)
@@ -139,3 +141,10 @@ def test_whether_anybody_watches_is_asked_now_and_then(monkeypatch):
     for _ in range(50):
         bench.step()
     assert len(asked) == 1
+
+
+def test_a_stuck_watcher_of_large_frames_may_keep_fewer_of_them():
+    assert backlog(LockstepFake.spec) == 1000
+    cameras = {"front": CameraSpec(480, 640, 0.03)}
+    spec = msgspec.structs.replace(LockstepFake.spec, cameras=cameras)
+    assert backlog(spec) * 480 * 640 * 3 < 130 * 1024 * 1024

@@ -10,6 +10,7 @@ from robot_examples import LockstepFake, RecordingFake, StuckFake
 
 from robostack.clock import ManualClock
 from robostack.messages import Closed, Event, Notice, Refusal
+from robostack.node.loops import Node
 
 
 @pytest.fixture
@@ -184,3 +185,36 @@ def test_an_action_of_another_generation_does_not_pass(bench):
     for generation in (0, 2):
         assert bench.supervisor.apply(action, generation, 0.0) is None
     assert bench.robot.calls == []
+
+
+def test_periods_missed_for_as_long_as_the_watchdog_waits_are_hold(bench):
+    node = Node(bench.supervisor, bench.pilot, bench.service, bench.journal)
+    node.check_pace(4)  # of 20 ms; the command time-out is 100 ms
+    assert bench.machine.state == "active"
+    node.check_pace(5)
+    assert bench.machine.state == "hold"
+    assert bench.machine.cause.startswith("5 control periods were missed in a row")
+
+
+def test_a_client_cannot_enable_a_disabled_node(bench):
+    bench.supervisor.leave("disabled", "lunch")
+    refusal = bench.begin()
+    assert (refusal.code, bench.machine.state) == ("state", "disabled")
+    assert bench.supervisor.enable("back")
+    assert bench.begin().seq == 0
+
+
+@pytest.mark.parametrize("first", ["command", "guard"])
+def test_after_a_suspension_old_commands_are_dropped_whoever_looks_first(bench, first):
+    bench.step([0.01, 0.0])
+    bench.robot.calls.clear()
+    command = bench.command([0.05, 0.0], ttl_s=1000.0)
+    bench.clock.advance(0.3)  # nobody ran meanwhile
+    if first == "guard":
+        bench.supervisor.guard()
+    bench.say(command)
+    bench.supervisor.guard()
+    assert bench.robot.calls in (["stop"], ["stop", "stop"])
+    assert bench.machine.state == "hold"
+    cause = {"command": "stale", "guard": "state"}[first]
+    assert bench.journal.total == {cause: 1}

@@ -55,6 +55,7 @@ def step(seq, action=True, generation=1):
         clamped=("elbow",) if action else (),
         age_s=0.01,
         intervention=False,
+        ages_s={"force": 0.01, "camera": 0.1},
     )
 
 
@@ -124,12 +125,13 @@ def test_the_stock_reader_opens_it_with_schemas_names_and_units(saved):
             "/truth/cube",
             "/action",
             "/action/requested",
+            "/ages",
             "/image/front",
             "/events",
         }
         assert topics["/action"].metadata["names"] == "shoulder, elbow"
         assert topics["/action"].metadata["units"] == "rad, rad"
-        assert summary.statistics.message_count == 5 * STEPS + 3 + 3 + 1
+        assert summary.statistics.message_count == 6 * STEPS + 4 + 3 + 1
         for schema, channel, message in reader.iter_messages():
             about = msgspec.json.decode(schema.data)
             content = msgspec.json.decode(message.data)
