@@ -2,50 +2,118 @@
 
 hardware:so101//dev/ttyACM0             with the calibration of this user's one arm
 hardware:so101//dev/ttyACM0@left.json   with that of a file
-hardware:so101/emulated                 an emulated bus on a pseudo-terminal
+hardware:so101//dev/ttyACM0+table       at its table, as sim:so101_table has it
+hardware:so101/emulated                 the same on an emulated bus, in the MuJoCo twin
+hardware:so101/emulated+arm             an emulated arm alone
+
+place.py says what else may follow.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from robostack.clock import Clock
 from robostack.plugins import PluginError
 from robostack.spec import RobotSpec
 
-from . import arm, calibration
+from . import arm, place, twin
+from .surroundings import Surroundings, table_spec
 
 if TYPE_CHECKING:
     from .driver import SO101
 
-EMULATED = "emulated"
-
-
-class _Place(NamedTuple):
-    port: str
-    calibration: calibration.Calibration
-    digest: str
+log = logging.getLogger(__name__)
 
 
 def spec(argument: str = "") -> RobotSpec:
-    """Return the spec; it names the calibration, and so reads it."""
-    return arm.with_calibration(_place(argument).digest)
+    """Return the spec: of the arm alone, or that of `sim:so101_table`."""
+    return arm.SPEC if place.parse(argument).table is None else table_spec()
 
 
 def make(argument: str = "", clock: Clock | None = None) -> SO101:
     """Return the arm, not yet connected.
 
     Raises:
-        PluginError: the argument is none, or the vendor's SDK is not installed.
+        PluginError: the argument is none, or a package is not installed.
         CalibrationError: there is no calibration, or it cannot be used.
     """
-    place = _place(argument)
+    where = place.parse(argument)
+    calibrated = where.calibrated()
+    with _sdk():
+        from .driver import SO101, Setup
+
+    orphan: Literal["hold", "limp"] = "limp" if where.limp else "hold"
+    port, surroundings = _around(where)
+    return SO101(
+        Setup(
+            lambda: _open(port, where),
+            calibrated,
+            calibrated.digest,
+            msgspec.structs.replace(arm.ENDING, orphan=orphan),
+            lifeline=f"{port}@{where.file}",
+            surroundings=surroundings,
+        ),
+        clock,
+    )
+
+
+def rescue(argument: str, how: Literal["hold", "limp"]) -> None:
+    """Hold the arm, or let it down: its node died. `argument` is a driver's lifeline.
+
+    Raises:
+        BusError: it is out of reach.
+    """
+    where = place.parse(argument)
+    with _sdk():
+        from .orphan import secure
+
+    secure(where.port, where.calibrated(), how)
+
+
+def _around(where: place.Place) -> tuple[str, Surroundings | None]:
+    """Return the port, and what sees the table if there is one."""
+    if not where.emulated:
+        if where.table is None:
+            return where.port, None
+        from .table import watched
+
+        return where.port, watched(where.table)
+    from .control import TTY
+    from .emulation import EmulatedEyes, EmulatedTracker
+    from .emulator import new_folder
+
+    folder = new_folder()
+    if where.table is not None:
+        seers = Surroundings(EmulatedTracker(folder), EmulatedEyes(folder))
+        return str(folder / TTY), seers
+    if missing := twin.lacking():
+        log.warning(
+            "no %s here: the emulated arm is alone, and its servos in no world",
+            " and no ".join(missing),
+        )
+    return str(folder / TTY), None
+
+
+def _open(port: str, where: place.Place) -> AbstractContextManager[str]:
+    if not where.emulated:
+        return contextlib.nullcontext(port)
+    from .emulation import emulation
+
+    return emulation(Path(port).parent, alone=where.table is None)
+
+
+@contextlib.contextmanager
+def _sdk() -> Iterator[None]:
     try:
-        from .driver import SO101
+        yield
     except ModuleNotFoundError as error:
         if error.name not in ("scservo_sdk", "serial"):
             raise
@@ -53,34 +121,3 @@ def make(argument: str = "", clock: Clock | None = None) -> SO101:
             "hardware:so101 needs the package 'feetech-servo-sdk', which is not "
             "installed: pip install 'robostack[so101]'"
         ) from error
-
-    def port() -> AbstractContextManager[str]:
-        if place.port == EMULATED:
-            return _emulated(clock)
-        return contextlib.nullcontext(place.port)
-
-    return SO101(port, place.calibration, digest=place.digest, clock=clock)
-
-
-def _place(argument: str) -> _Place:
-    port, _, file = argument.partition("@")
-    if not port:
-        raise PluginError(
-            "expected hardware:so101/PORT[@CALIBRATION], such as "
-            "hardware:so101//dev/ttyACM0, or hardware:so101/emulated"
-        )
-    if port.startswith("dev/"):
-        port = "/" + port
-    if file == calibration.NOMINAL or (port == EMULATED and not file):
-        return _Place(port, calibration.nominal(), calibration.NOMINAL)
-    path = Path(file).expanduser() if file else calibration.default_path()
-    loaded = calibration.load(path)
-    return _Place(port, loaded, loaded.digest)
-
-
-@contextlib.contextmanager
-def _emulated(clock: Clock | None) -> Iterator[str]:
-    from .emulator import so101
-
-    with so101(clock) as emulator:
-        yield emulator.path

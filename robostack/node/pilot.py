@@ -19,7 +19,7 @@ from robostack.node.cameras import Cameras
 from robostack.node.journal import Action, Journal, Sensed
 from robostack.node.sensors import Sensors
 from robostack.node.supervisor import Supervisor
-from robostack.robot import Robot, World
+from robostack.robot import Robot, World, facts_of
 from robostack.safety import (
     ActionLimiter,
     Chatter,
@@ -76,6 +76,10 @@ class Pilot:
     def period_s(self) -> float:
         """The robot's control period [s]."""
         return self._robot.spec.control_period_s
+
+    def facts(self) -> dict[str, str]:
+        """Return labels for an episode: what is true of this very device."""
+        return {f"robot.{key}": said for key, said in facts_of(self._robot).items()}
 
     def begin(self, session: str, seed: int | None) -> bool:
         """Reset the robot for a new episode; return whether it is home."""

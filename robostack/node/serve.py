@@ -19,6 +19,7 @@ from robostack.clock import Clock, MonotonicClock
 from robostack.link import endpoints
 from robostack.link.keys import NodeKeys, load_node
 from robostack.link.node_end import NodeEnd, open_node_end
+from robostack.node.guardian import guarded, ward_of
 from robostack.node.journal import Journal
 from robostack.node.loops import Node, lockstep, real_time
 from robostack.node.pilot import Pilot, as_world
@@ -72,17 +73,8 @@ def serve(
     ):
         clock = _clock(robot, lockstep=options.lockstep)
         node = _assemble(robot, address, options, end, clock)
-        try:
-            node.supervisor.connect()
-            with watching(node.supervisor, node.journal, end.stop):
-                if on_ready is not None:
-                    on_ready(node)
-                _run(node, end, clock, ending, options)
-        finally:
-            node.supervisor.leave("disabled", "the node was shut down")
-            node.pilot.close()
-            node.supervisor.close("the node was shut down")
-            node.service.notify()
+        with guarded(ward_of(address, robot), node.supervisor.unguarded):
+            _conduct(node, end, clock, ending, options, on_ready)
 
 
 def serve_address(
@@ -142,6 +134,31 @@ def _assemble(
     return Node(supervisor, pilot, service, journal)
 
 
+def _conduct(
+    node: Node,
+    end: NodeEnd,
+    clock: Clock,
+    ending: threading.Event,
+    options: Options,
+    on_ready: Callable[[Node], None] | None,
+) -> None:
+    """Connect, run, and leave the robot stopped and released, whatever happens."""
+    cause = "the node was shut down"
+    try:
+        node.supervisor.connect()
+        with watching(node.supervisor, node.journal, end.stop):
+            if on_ready is not None:
+                on_ready(node)
+            _run(node, end, clock, ending, options)
+            with _interruptible():
+                node.supervisor.park(cause, node.service.notify)
+    finally:
+        node.supervisor.leave("disabled", cause)
+        node.pilot.close()
+        node.supervisor.close(cause)
+        node.service.notify()
+
+
 def _run(
     node: Node,
     end: NodeEnd,
@@ -157,6 +174,21 @@ def _run(
     else:
         period_s = node.pilot.period_s
         real_time(node, end.control, running, clock, period_s)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let another Ctrl-C cut this short, where this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -240,7 +240,7 @@ class Service:
                 lease.client,
                 lease.artefact,
                 begin.seed,
-                begin.labels,
+                begin.labels | self._pilot.facts(),
             )
         )
         self._journal.state(self._machine.state, self._machine.cause)

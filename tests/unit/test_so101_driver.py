@@ -15,7 +15,7 @@ from robostack.spec import SpecError, float32
 pytest.importorskip("scservo_sdk", reason="feetech-servo-sdk is not installed")
 
 from robostack.hardware import so101 as plugin
-from robostack.hardware.so101 import arm, emulator, kinematics
+from robostack.hardware.so101 import arm, emulated_bus, kinematics
 from robostack.hardware.so101 import registers as r
 from robostack.hardware.so101.bus import Bus, BusError
 from robostack.hardware.so101.calibrate import calibrate
@@ -26,7 +26,7 @@ from robostack.hardware.so101.calibration import (
     nominal,
     store,
 )
-from robostack.hardware.so101.driver import SO101
+from robostack.hardware.so101.driver import SO101, Setup
 from robostack.hardware.so101.state import ServoError
 
 HOME = float32(arm.HOME)
@@ -51,7 +51,7 @@ def clock():
 
 @pytest.fixture
 def bus(clock):
-    with emulator.so101(clock) as bus:
+    with emulated_bus.so101(clock) as bus:
         yield bus
 
 
@@ -73,7 +73,7 @@ def make(bus, clock, calibration=None):
     """Return a driver on that bus."""
     calibration = calibration or nominal()
     return SO101(
-        lambda: contextlib.nullcontext(bus.path), calibration, digest="x", clock=clock
+        Setup(lambda: contextlib.nullcontext(bus.path), calibration, "x"), clock
     )
 
 
@@ -118,11 +118,11 @@ def test_tip_is_where_mujoco_has_it():
 
 
 def test_without_the_sdk_the_extra_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "robostack.hardware.so101.driver", raising=False)
-    monkeypatch.delitem(sys.modules, "robostack.hardware.so101.bus", raising=False)
-    monkeypatch.delitem(sys.modules, "robostack.hardware.so101.state", raising=False)
+    for name in ("driver", "bus", "servos", "state", "holding", "homing", "release"):
+        module = f"robostack.hardware.so101.{name}"
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "scservo_sdk", None)
-    assert plugin.spec("emulated").name == "so101"
+    assert plugin.spec("emulated+arm").name == "so101"
     with pytest.raises(PluginError, match=r"not installed: pip install 'robostack\["):
         plugin.make("emulated")
 
@@ -461,8 +461,8 @@ def test_calibration_survives_the_disk_and_has_a_name(tmp_path):
     store(nominal(), tmp_path / "deep" / "arm.json")
     loaded = load(tmp_path / "deep" / "arm.json")
     assert loaded == nominal()
-    spec = plugin.spec(f"/dev/ttyACM0@{tmp_path}/deep/arm.json")
-    assert spec.conventions["calibration"] == loaded.digest
+    robot = plugin.make(f"/dev/ttyACM0@{tmp_path}/deep/arm.json")
+    assert robot.facts()["calibration"] == loaded.digest
 
 
 def test_missing_calibration_is_one_sentence(tmp_path, monkeypatch):
