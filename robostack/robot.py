@@ -59,10 +59,10 @@ class Robot(Protocol):
 class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What SAFE, the end of the node, and the death of the node mean for a robot.
 
-    A driver that differs from this has it as its attribute `ending`. What that leads to:
+    A driver that differs from this has it as its attribute `ending`. What comes of it:
 
         safe = "damp"    the driver's `damp()`: actuators give way slowly; never raises
-        close = "home"   the driver's `park()` before `close`, unless a fault is latched:
+        close = "home"   the driver's `park()` before `close` unless a fault stands:
                          home slowly if it is healthy and enabled; may raise
         close = "hold"   its `close` leaves torque on
         orphan           the plug-in module's `rescue(argument, how)`, called by the

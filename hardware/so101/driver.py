@@ -95,7 +95,9 @@ class SO101:
 
     def facts(self) -> dict[str, str]:
         """Return what is true of this very arm."""
-        return {"calibration": self._setup.digest, "firmware": self._firmware}
+        port = self.lifeline.partition("@")[0]
+        digest = self._setup.digest
+        return {"calibration": digest, "firmware": self._firmware, "port": port}
 
     def reset(self) -> None:
         """Switch torque on where the arm is, and move it home slowly.

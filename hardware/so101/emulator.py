@@ -1,6 +1,6 @@
 """An emulated SO-101 as a process of its own, so that it outlives who talks to it.
 
-    python -m robostack.hardware.so101.emulator          prints its port, runs till Ctrl-C
+    python -m robostack.hardware.so101.emulator      prints its port, ends by Ctrl-C
 
 Any program that knows STS3215 servos can open that port. Behind it is the MuJoCo twin
 `sim:so101_table` in real time; without mujoco, or with --alone, servos that move each

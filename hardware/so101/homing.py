@@ -1,4 +1,4 @@
-"""Slowly home: along the straight line of joint angles, watching for what is in the way.
+"""Slowly home: on the straight line of joint angles, watching for what is in the way.
 
 It knows of no table and of no person: a joint that falls behind its goal ends it.
 """

@@ -1,6 +1,6 @@
 """What is around the arm, and who sees it: the cube's tracker and the cameras.
 
-The arm alone has the spec `so101`. With a tracker and cameras it has, to the letter, the
+The arm alone has the spec `so101`. With tracker and cameras it has, to the letter, the
 spec of `sim:so101_table`: one bundle drives both.
 """
 
