@@ -15,6 +15,7 @@ Faults are switched on by setting attributes; they are taken off the same way.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
@@ -103,7 +104,7 @@ class Emulator:
         self.replays = False  # fault: the adapter keeps what comes without power
         self.written: list[Packet] = []  # all that was not just a question
         self.written_s: list[float] = []  # when, by the clock
-        self.used_s = time.monotonic()  # when somebody last had it open
+        self.used_s = -math.inf  # when somebody last had it open, monotonic
         self._clock = clock or MonotonicClock()
         self._mechanics = mechanics
         self._stamp_s = self._clock.now()

@@ -118,8 +118,8 @@ class Desk:
 def serve(desk: Desk, listener: socket.socket, bus: Emulator, linger_s: float) -> None:
     """Answer until asked to end, or until nobody used the emulator for `linger_s`."""
     clients: list[socket.socket] = []
-    used_s = time.monotonic() + FIRST_USE_S - linger_s
-    while not desk.over.is_set() and time.monotonic() - used_s <= linger_s:
+    deadline = time.monotonic() + max(FIRST_USE_S, linger_s)
+    while not desk.over.is_set() and time.monotonic() < deadline:
         ready, _, _ = select.select([listener, *clients], [], [], _LOOK_S)
         for one in ready:
             if one is listener:
@@ -127,7 +127,9 @@ def serve(desk: Desk, listener: socket.socket, bus: Emulator, linger_s: float) -
             elif not _reply(desk, one):
                 clients.remove(one)
                 one.close()
-        used_s = max(used_s, bus.used_s, time.monotonic() if clients else 0.0)
+        used_s = time.monotonic() if clients else bus.used_s
+        if used_s > -math.inf:
+            deadline = used_s + linger_s
     for client in clients:
         client.close()
 

@@ -82,6 +82,7 @@ class Guardian:
         self._ward = ward
         self._lost = lost
         self._over = threading.Event()
+        self._turn = threading.Lock()  # to start one, or to end it for good
         self.process = _start(ward)
         self._thread = threading.Thread(target=self._watch, name="guardian")
         self._thread.daemon = True
@@ -89,26 +90,35 @@ class Guardian:
 
     def close(self) -> None:
         """Say farewell: nothing is to be done any more."""
-        self._over.set()
-        _dismiss(self.process)
+        with self._turn:
+            self._over.set()
+            _dismiss(self.process)
         self._thread.join(_END_S)
 
     def _watch(self) -> None:
         while True:
-            self.process.wait()
+            code = self.process.wait()
             if self._over.is_set():
                 return
             self._lost(
-                f"the guardian process ended (exit code {self.process.returncode}): "
-                f"nobody would act if this node died"
+                f"the guardian process ended (exit code {code}): nobody would act if "
+                f"this node died"
             )
-            if self._over.wait(_NOT_SOONER_S):
+            if self._over.wait(_NOT_SOONER_S) or not self._replace():
                 return
+
+    def _replace(self) -> bool:
+        """Start another guardian, unless it is over; return whether there is one."""
+        with self._turn:
+            if self._over.is_set():
+                return False
+            _hang_up(self.process)
             try:
                 self.process = _start(self._ward)
             except GuardianError as error:
                 log.warning("%s", error)
-                return
+                return False
+            return True
 
 
 def _start(ward: Ward) -> subprocess.Popen[bytes]:
@@ -126,6 +136,7 @@ def _start(ward: Ward) -> subprocess.Popen[bytes]:
             return process
     process.kill()
     process.wait()
+    _hang_up(process)
     raise GuardianError(
         f"expected a guardian for {ward.kind}:{ward.name} within {_START_S:g} s, it "
         f"ended with code {process.returncode}"
@@ -133,15 +144,20 @@ def _start(ward: Ward) -> subprocess.Popen[bytes]:
 
 
 def _dismiss(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(OSError):
-        process.stdin.write(_BYE)
-        process.stdin.close()
+    _hang_up(process, _BYE)
     try:
         process.wait(_END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _hang_up(process: subprocess.Popen[bytes], word: bytes = b"") -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.write(word)
+    with contextlib.suppress(OSError):
+        process.stdin.close()
 
 
 def main(ward: Ward) -> int:
