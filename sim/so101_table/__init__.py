@@ -17,7 +17,7 @@ from robostack.spec import Array, RobotSpec
 from . import table
 
 if TYPE_CHECKING:
-    from .servos import ServoTable
+    from .puppet import Puppet
 
 
 def spec(argument: str = "") -> RobotSpec:
@@ -52,12 +52,12 @@ def operator(
     return teleop.operator(task, seed, skill)
 
 
-def servos(argument: str = "", seed: int = 0) -> ServoTable:
-    """Return the world for whoever emulates the servos; see servos.py.
+def servos(argument: str = "", seed: int = 0) -> Puppet:
+    """Return the world for whoever emulates the servos; see puppet.py.
 
     Raises:
         PluginError: the argument is unknown, or the arm's package is missing.
     """
-    from .servos import ServoTable
+    from .puppet import Puppet
 
-    return ServoTable(argument, seed)
+    return Puppet(argument, seed)

@@ -16,7 +16,7 @@ from . import table
 from .world import TableWorld
 
 
-class ServoTable(TableWorld):
+class Puppet(TableWorld):
     """The SO-101 at its table, limp at first; `sleep_until` steps it."""
 
     def __init__(self, argument: str, seed: int) -> None:
