@@ -1,4 +1,4 @@
-"""Who sees the table of a real arm: the seam for a tag tracker and two cameras."""
+"""Who sees the table of a real arm: the seam for two cameras and the tag tracker."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def watched(file: str) -> Surroundings:
     """Return tracker and cameras of the table that `file` describes.
 
     Raises:
-        PluginError: always, so far: nobody wrote them.
+        PluginError: always, so far: nothing here opens a camera.
     """
     raise PluginError(
-        f"expected a tracker of the cube and the cameras overhead and front for a real "
-        f"arm at its table ({file or 'no file given'}): this driver has none yet; give "
-        f"it a `Tracker` and `Eyes` (hardware/so101/surroundings.py), or leave +table "
-        f"away and serve the arm alone"
+        f"expected to know the cameras of a real arm's table "
+        f"({file or 'no file given'}): this driver cannot open any yet; give it `Eyes` "
+        f"(hardware/so101/surroundings.py) beside the tracker of tracker_aruco.py, or "
+        f"leave +table away and serve the arm alone"
     )

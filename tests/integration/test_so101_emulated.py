@@ -28,6 +28,7 @@ from robostack.hardware.so101 import arm
 from robostack.hardware.so101.calibration import RADIANS_PER_TICK, nominal
 from robostack.runtime.loop import Job, run_episode
 from robostack.runtime.session import Session
+from robostack.verbs.robots import connected
 
 ALONE = "hardware:so101/emulated+arm"
 TABLE = "hardware:so101/emulated"
@@ -261,14 +262,15 @@ def hold_for_ever(client):
         client.step(np.float32(arm.HOME))
 
 
-def children(module):
-    """Return ids of this process's children that run `module`."""
+def children(module, parent=None):
+    """Return ids of the children of a process, or of this one, that run `module`."""
+    ours = os.getpid() if parent is None else parent
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().split(b"\0")
-            parent = (path.parent / "stat").read_text().rpartition(")")[2].split()[1]
-            if module.encode() in words and int(parent) == os.getpid():
+            above = (path.parent / "stat").read_text().rpartition(")")[2].split()[1]
+            if module.encode() in words and int(above) == ours:
                 found.append(int(path.parent.name))
     return found
 
@@ -312,6 +314,29 @@ def test_no_old_command_is_executed_after_a_stop_with_a_full_queue_and_power_bac
 
 
 # the end
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_serve_ends_arm_guardian_and_emulator_with_it(how, tmp_path):
+    need(ALONE)
+    where = f"ipc://{tmp_path}/node"
+    command = [sys.executable, "-m", "robostack.cli", "serve", ALONE, "--bind", where]
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL) as node,
+        connected(where, None, 30.0) as client,
+    ):
+        client.hello()
+        client.begin()
+        folder = Path(newest_port()).parent
+        below = [
+            *children("robostack.node.guardian", node.pid),
+            *children("robostack.hardware.so101.emulator", node.pid),
+        ]
+        node.send_signal(how)
+        assert node.wait(15) == 0
+    assert len(below) == 2
+    assert not folder.exists()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in below)
 
 
 @pytest.mark.parametrize("latched", [False, True])

@@ -10,6 +10,7 @@ import pytest
 from robostack import plugins
 from robostack.clock import ManualClock
 from robostack.plugins import PluginError
+from robostack.robot import Ending
 from robostack.spec import SpecError, float32
 
 pytest.importorskip("scservo_sdk", reason="feetech-servo-sdk is not installed")
@@ -30,6 +31,7 @@ from robostack.hardware.so101.driver import SO101, Setup
 from robostack.hardware.so101.state import ServoError
 
 HOME = float32(arm.HOME)
+ROLL = float32([0, 0, 0, 0, 1, 0])
 
 
 class EventfulClock(ManualClock):
@@ -406,6 +408,65 @@ def test_close_lets_go_of_all_whom_it_can_reach(ready, bus, clock, caplog):
         ready.close()
     assert torque(bus) == [False, True, False, False, False, False]
     assert "no answer from shoulder_lift (id 2)" in caplog.text
+
+
+def test_close_leaves_torque_on_an_arm_that_ends_so(bus, clock):
+    setup = Setup(lambda: contextlib.nullcontext(bus.path), nominal(), "x")
+    robot = SO101(setup._replace(ending=Ending(close="hold")), clock)
+    robot.connect()
+    robot.reset()
+    robot.close()
+    assert all(torque(bus))
+
+
+def test_park_goes_home_slowly_and_a_stop_ends_it(ready, bus, clock):
+    for k in range(1, 11):
+        ready.apply(HOME + 0.08 * k * ROLL)
+        ready.read()
+        clock.advance(0.05)
+    clock.advance(0.5)
+    begin = clock.now()
+    clock.at, clock.event = 30, ready.stop
+    with pytest.raises(ServoError, match="somebody stopped"):
+        ready.park()
+    assert 0.2 < angles(bus)[4] < 0.6
+    ready.park()
+    assert abs(angles(bus)[4]) < arm.CARE.arrival
+    assert clock.now() - begin > 0.7 / arm.CARE.homing_speed
+
+
+def test_park_moves_no_arm_that_was_not_given_torque_here(robot, bus):
+    robot.park()
+    robot.connect()
+    robot.park()
+    assert not any(torque(bus))
+    assert bus.written == []
+
+
+def test_park_moves_no_arm_that_is_ill(ready, bus):
+    ready.read()  # the last goal has come by now
+    before = len(bus.written)
+    bus.servos[2].stuck_errors = 0x04
+    with pytest.raises(ServoError, match="elbow_flex is overheated"):
+        ready.park()
+    ready.park()  # disarmed by now
+    assert len(bus.written) == before
+
+
+# orphaned
+
+
+@pytest.mark.parametrize("how", ["hold", "limp"])
+def test_rescue_through_the_port_of_a_process_that_is_gone(bus, clock, how):
+    for servo in bus.servos[:5]:  # the gripper has no torque, and gets none
+        servo.write(41, bytes((10, *r.GOAL_POSITION.pack(2300), 0, 0, 100, 0)))
+    clock.advance(0.3)
+    plugin.rescue(f"{bus.path}@nominal", how)
+    assert torque(bus) == [how == "hold"] * 5 + [False]
+    at = angles(bus)
+    clock.advance(2.0)
+    if how == "hold":
+        np.testing.assert_allclose(angles(bus)[:5], at[:5], atol=0.05)
 
 
 # power
