@@ -104,21 +104,23 @@ class Guardian:
                 f"the guardian process ended (exit code {code}): nobody would act if "
                 f"this node died"
             )
-            if self._over.wait(_NOT_SOONER_S) or not self._replace():
+            if self._over.wait(_NOT_SOONER_S):
                 return
+            self._replace()
 
-    def _replace(self) -> bool:
-        """Start another guardian, unless it is over; return whether there is one."""
+    def _replace(self) -> None:
+        """Start another guardian, unless it is over.
+
+        Where none starts, the dead one is missed again: no fault is cleared for long.
+        """
         with self._turn:
             if self._over.is_set():
-                return False
+                return
             _hang_up(self.process)
             try:
                 self.process = _start(self._ward)
             except GuardianError as error:
                 log.warning("%s", error)
-                return False
-            return True
 
 
 def _start(ward: Ward) -> subprocess.Popen[bytes]:

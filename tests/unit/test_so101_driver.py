@@ -443,8 +443,9 @@ def test_park_moves_no_arm_that_was_not_given_torque_here(robot, bus):
     assert bus.written == []
 
 
-def test_park_moves_no_arm_that_is_ill(ready, bus):
-    ready.read()  # the last goal has come by now
+def test_park_moves_no_arm_that_is_ill(ready, bus, clock):
+    clock.advance(1.0)
+    ready.read()  # it has come to rest by now
     before = len(bus.written)
     bus.servos[2].stuck_errors = 0x04
     with pytest.raises(ServoError, match="elbow_flex is overheated"):
