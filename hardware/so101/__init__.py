@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_EMULATED_MS = 100.0  # for an answer: a process on a busy computer, not a servo
+
 
 def spec(argument: str = "") -> RobotSpec:
     """Return the spec: of the arm alone, or that of `sim:so101_table`."""
@@ -48,6 +50,7 @@ def make(argument: str = "", clock: Clock | None = None) -> SO101:
     where = place.parse(argument)
     calibrated = where.calibrated()
     with _sdk():
+        from .bus import PATIENCE_MS
         from .driver import SO101, Setup
 
     orphan: Literal["hold", "limp"] = "limp" if where.limp else "hold"
@@ -60,6 +63,7 @@ def make(argument: str = "", clock: Clock | None = None) -> SO101:
             msgspec.structs.replace(arm.ENDING, orphan=orphan),
             lifeline=f"{port}@{where.file}",
             surroundings=surroundings,
+            patience_ms=_EMULATED_MS if where.emulated else PATIENCE_MS,
         ),
         clock,
     )

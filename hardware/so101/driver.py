@@ -26,7 +26,7 @@ from robostack.robot import Ending
 from robostack.spec import Array, Image, float32
 
 from . import arm, kinematics
-from .bus import Bus, BusError
+from .bus import PATIENCE_MS, Bus, BusError
 from .calibration import Calibration
 from .holding import hold
 from .homing import go_home
@@ -48,6 +48,7 @@ class Setup(NamedTuple):
     care: arm.Care = arm.CARE
     lifeline: str = ""  # argument of `rescue`
     surroundings: Surroundings | None = None  # None: the arm alone
+    patience_ms: float = PATIENCE_MS  # for an answer
 
 
 class SO101:
@@ -84,7 +85,7 @@ class SO101:
             names = dict(zip(setup.calibration.ids, arm.JOINTS, strict=True))
             with contextlib.ExitStack() as opening:
                 path = opening.enter_context(setup.port())
-                bus = Bus(path, names)
+                bus = Bus(path, names, setup.patience_ms)
                 opening.callback(bus.close)
                 servos = Servos(bus, setup.calibration, setup.care)
                 self._firmware = servos.inspect()

@@ -94,8 +94,17 @@ class Emulator:
         servos: Sequence[EmulatedServo],
         clock: Clock | None = None,
         mechanics: Mechanics = alone,
+        portion_s: float = _LONGEST_S,
     ) -> None:
-        """Open a pseudo-terminal and answer on it until `close`."""
+        """Open a pseudo-terminal and answer on it until `close`.
+
+        Args:
+            servos: on the bus.
+            clock: by which they move.
+            mechanics: moves them.
+            portion_s: of their time at most between two looks at the bus, so that
+                servos which are behind the clock do not keep it waiting.
+        """
         self.servos = list(servos)
         self.corrupt = 0  # fault: so many status packets to come have a wrong checksum
         self.lost = 0  # fault: so many status packets to come do not come
@@ -107,6 +116,7 @@ class Emulator:
         self.used_s = -math.inf  # when somebody last had it open, monotonic
         self._clock = clock or MonotonicClock()
         self._mechanics = mechanics
+        self._portion_s = portion_s
         self._stamp_s = self._clock.now()
         self._powered = True
         self._buffer = bytearray()
@@ -199,8 +209,9 @@ class Emulator:
         passed_s = self._clock.now() - self._stamp_s
         if passed_s >= STEP_S * (1 - 1e-6):
             whole_s = int(passed_s / STEP_S + 1e-6) * STEP_S
-            self._stamp_s += whole_s
-            self._mechanics(self.servos, min(whole_s, _LONGEST_S))
+            part_s = min(whole_s, self._portion_s)
+            self._stamp_s += max(part_s, whole_s - _LONGEST_S)  # the rest comes later
+            self._mechanics(self.servos, part_s)
 
     def _note(self, packet: Packet) -> None:
         if len(self.written) >= _REMEMBERED:

@@ -48,6 +48,7 @@ from .twin import Twin, lacking
 
 FIRST_USE_S = 60.0  # to open the port for the first time
 _LOOK_S = 0.1
+_PORTION_S = 0.02
 _QUESTION = 4096  # [byte] at most
 
 
@@ -173,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         sys.stderr.write(f"no {', '.join(missing)} here: servos without a world\n")
     twin = None if flags.alone or missing else Twin(flags.seed)
-    bus = Emulator(twin.servos(), None, twin.advance) if twin else so101()
+    bus = Emulator(twin.servos(), None, twin.advance, _PORTION_S) if twin else so101()
     folder = flags.folder or new_folder()
     with contextlib.ExitStack() as stack:
         if twin is not None:
