@@ -66,13 +66,40 @@ class Robot(Protocol):
     #     called after each `read`. What it does not name is as fresh as that call.
 
 
-class Ending(msgspec.Struct, frozen=True):
-    """What SAFE, close and the death of the node mean for a robot."""
+class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What SAFE, the end of the node, and the death of the node mean for a robot.
+
+    A driver that differs from this has it as its attribute `ending`. What comes of it:
+
+        safe = "damp"    the driver's `damp()`: actuators give way slowly; never raises
+        close = "home"   the driver's `park()` before `close` unless a fault stands:
+                         home slowly if it is healthy and enabled; may raise
+        close = "hold"   its `close` leaves torque on
+        orphan           the plug-in module's `rescue(argument, how)`, called by the
+                         guardian process within `orphan_s`, with the driver's
+                         attribute `lifeline` as the argument if it has one
+    """
 
     safe: Literal["hold", "damp"] = "hold"
     close: Literal["hold", "limp", "home"] = "limp"
     orphan: Literal["hold", "limp"] = "hold"
-    orphan_s: float = 0.5
+    orphan_s: float = 0.5  # from the death of the node to the rescue's first act [s]
+
+
+def ending_of(robot: Robot) -> Ending:
+    """Return what its driver says of endings, or what is usual."""
+    ending: Ending = getattr(robot, "ending", Ending())
+    return ending
+
+
+def facts_of(robot: Robot) -> dict[str, str]:
+    """Return what its optional `facts()` says is true of this very device.
+
+    Calibration, firmware, serial number: recorded as the labels `robot.<key>` of every
+    episode, and never part of the spec, so that a bundle runs on all of its kind.
+    """
+    facts: Callable[[], dict[str, str]] = getattr(robot, "facts", dict)
+    return facts()
 
 
 class World(Robot, Clock, Protocol):

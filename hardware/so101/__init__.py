@@ -2,52 +2,141 @@
 
 hardware:so101//dev/ttyACM0             with the calibration of this user's one arm
 hardware:so101//dev/ttyACM0@left.json   with that of a file
-hardware:so101/emulated                 an emulated bus on a pseudo-terminal
+hardware:so101//dev/ttyACM0+table       at its table, as sim:so101_table has it
+hardware:so101/emulated                 the same on an emulated bus, in the MuJoCo twin
+hardware:so101/emulated+arm             an emulated arm alone
+
+place.py says what else may follow.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from robostack.clock import Clock
 from robostack.plugins import PluginError
 from robostack.robot import Finding
 from robostack.spec import RobotSpec
 
-from . import arm, calibration
+from . import arm, calibration, place, twin
+from .surroundings import Surroundings, table_spec
 
 if TYPE_CHECKING:
     from .driver import SO101
 
-EMULATED = "emulated"
+log = logging.getLogger(__name__)
 
-
-class _Place(NamedTuple):
-    port: str
-    calibration: calibration.Calibration
-    digest: str
+_EMULATED_MS = 100.0  # for an answer: a process on a busy computer, not a servo
 
 
 def spec(argument: str = "") -> RobotSpec:
-    """Return the spec; it names the calibration, and so reads it."""
-    return arm.with_calibration(_place(argument).digest)
+    """Return the spec: of the arm alone, or that of `sim:so101_table`."""
+    return arm.SPEC if place.parse(argument).table is None else table_spec()
 
 
 def make(argument: str = "", clock: Clock | None = None) -> SO101:
     """Return the arm, not yet connected.
 
     Raises:
-        PluginError: the argument is none, or the vendor's SDK is not installed.
+        PluginError: the argument is none, or a package is not installed.
         CalibrationError: there is no calibration, or it cannot be used.
     """
-    place = _place(argument)
+    where = place.parse(argument)
+    calibrated = where.calibrated()
+    with _sdk():
+        from .bus import PATIENCE_MS
+        from .driver import SO101, Setup
+
+    orphan: Literal["hold", "limp"] = "limp" if where.limp else "hold"
+    port, surroundings = _around(where)
+    return SO101(
+        Setup(
+            lambda: _open(port, where),
+            calibrated,
+            calibrated.digest,
+            msgspec.structs.replace(arm.ENDING, orphan=orphan),
+            lifeline=f"{port}@{where.file}",
+            surroundings=surroundings,
+            patience_ms=_EMULATED_MS if where.emulated else PATIENCE_MS,
+        ),
+        clock,
+    )
+
+
+def examine(argument: str = "") -> list[Finding]:
+    """Return what is wrong with this very arm, worst first; enables no torque."""
+    with _sdk():
+        from .examination import examine_arm
+
+    where, found = place.parse(argument)._replace(table=None), []
     try:
-        from .driver import SO101
+        calibrated = where.calibrated()
+        found.append(Finding("ok", "calibration", f"digest {calibrated.digest}", ""))
+    except calibration.CalibrationError as error:
+        found.append(Finding("fault", "calibration", str(error), calibration.HOW))
+        calibrated = calibration.nominal()
+    port, _ = _around(where)
+    with _open(port, where) as path:
+        found += examine_arm(path, calibrated)
+    return sorted(found, key=lambda f: ("fault", "advice", "ok").index(f.level))
+
+
+def rescue(argument: str, how: Literal["hold", "limp"]) -> None:
+    """Hold the arm, or let it down: its node died. `argument` is a driver's lifeline.
+
+    Raises:
+        BusError: it is out of reach.
+    """
+    where = place.parse(argument)
+    with _sdk():
+        from .orphan import secure
+
+    secure(where.port, where.calibrated(), how)
+
+
+def _around(where: place.Place) -> tuple[str, Surroundings | None]:
+    """Return the port, and what sees the table if there is one."""
+    if not where.emulated:
+        if where.table is None:
+            return where.port, None
+        from .table import watched
+
+        return where.port, watched(where.table)
+    from .control import TTY
+    from .emulation import EmulatedEyes, EmulatedTracker
+    from .emulator import new_folder
+
+    folder = new_folder()
+    if where.table is not None:
+        seers = Surroundings(EmulatedTracker(folder), EmulatedEyes(folder))
+        return str(folder / TTY), seers
+    if missing := twin.lacking():
+        log.warning(
+            "no %s here: the emulated arm is alone, and its servos in no world",
+            " and no ".join(missing),
+        )
+    return str(folder / TTY), None
+
+
+def _open(port: str, where: place.Place) -> AbstractContextManager[str]:
+    if not where.emulated:
+        return contextlib.nullcontext(port)
+    from .emulation import emulation
+
+    return emulation(Path(port).parent, alone=where.table is None)
+
+
+@contextlib.contextmanager
+def _sdk() -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name not in ("scservo_sdk", "serial"):
             raise
@@ -55,65 +144,3 @@ def make(argument: str = "", clock: Clock | None = None) -> SO101:
             "hardware:so101 needs the package 'feetech-servo-sdk', which is not "
             "installed: pip install 'robostack[so101]'"
         ) from error
-
-    def port() -> AbstractContextManager[str]:
-        return _port(place, clock)
-
-    return SO101(port, place.calibration, digest=place.digest, clock=clock)
-
-
-def examine(argument: str = "") -> list[Finding]:
-    """Return what is wrong with this very arm, worst first; enables no torque."""
-    _need_sdk()
-    from .examination import examine_arm
-
-    found = []
-    try:
-        place = _place(argument)
-        found.append(Finding("ok", "calibration", f"digest {place.digest}", ""))
-    except calibration.CalibrationError as error:
-        found.append(Finding("fault", "calibration", str(error), calibration.HOW))
-        port, _, _ = argument.partition("@")
-        place = _place(f"{port}@{calibration.NOMINAL}")
-    with _port(place, None) as path:
-        found += examine_arm(path, place.calibration)
-    return sorted(found, key=lambda f: ("fault", "advice", "ok").index(f.level))
-
-
-def _need_sdk() -> None:
-    for name in ("scservo_sdk", "serial"):
-        if importlib.util.find_spec(name) is None:
-            raise PluginError(
-                "hardware:so101 needs the package 'feetech-servo-sdk', which is not "
-                "installed: pip install 'robostack[so101]'"
-            )
-
-
-def _port(place: _Place, clock: Clock | None) -> AbstractContextManager[str]:
-    if place.port == EMULATED:
-        return _emulated(clock)
-    return contextlib.nullcontext(place.port)
-
-
-def _place(argument: str) -> _Place:
-    port, _, file = argument.partition("@")
-    if not port:
-        raise PluginError(
-            "expected hardware:so101/PORT[@CALIBRATION], such as "
-            "hardware:so101//dev/ttyACM0, or hardware:so101/emulated"
-        )
-    if port.startswith("dev/"):
-        port = "/" + port
-    if file == calibration.NOMINAL or (port == EMULATED and not file):
-        return _Place(port, calibration.nominal(), calibration.NOMINAL)
-    path = Path(file).expanduser() if file else calibration.default_path()
-    loaded = calibration.load(path)
-    return _Place(port, loaded, loaded.digest)
-
-
-@contextlib.contextmanager
-def _emulated(clock: Clock | None) -> Iterator[str]:
-    from .emulator import so101
-
-    with so101(clock) as emulator:
-        yield emulator.path

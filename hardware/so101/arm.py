@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from robostack.robot import Ending
 from robostack.spec import ArraySpec, RobotSpec
 
 JOINTS = (
@@ -65,8 +66,4 @@ class Care(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 CARE = Care()
 
-
-def with_calibration(digest: str) -> RobotSpec:
-    """Return the spec of an arm calibrated by the file of that digest."""
-    told = SPEC.conventions | {"calibration": digest}
-    return msgspec.structs.replace(SPEC, conventions=told)
+ENDING = Ending(safe="hold", close="home", orphan="hold", orphan_s=0.5)

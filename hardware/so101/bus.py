@@ -26,7 +26,7 @@ from .registers import ID, Register
 
 BAUD = 1_000_000
 TRIES = 3
-_PATIENCE_MS = 20.0  # for an answer, beyond its bytes: adapters hold bytes for 16 ms
+PATIENCE_MS = 20.0  # for an answer, beyond its bytes: adapters hold bytes for 16 ms
 _WRITE_S = 0.1
 _SUCCESS, _CORRUPT = 0, -7
 
@@ -44,6 +44,8 @@ class Answer(NamedTuple):
 
 class _Port(sdk.PortHandler):  # type: ignore[misc]  # the SDK has no types
     """The SDK's port, with another clock and without its waits."""
+
+    patience_ms = PATIENCE_MS
 
     def setupPort(self, cflag_baud: int) -> bool:  # noqa: N802
         self.ser = serial.Serial(
@@ -66,17 +68,26 @@ class _Port(sdk.PortHandler):  # type: ignore[misc]  # the SDK has no types
 
     def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
         self.setPacketTimeoutMillis(
-            self.tx_time_per_byte * packet_length + _PATIENCE_MS
+            self.tx_time_per_byte * packet_length + self.patience_ms
         )
 
 
 class Bus:
     """An open port with servos on it. Not for two threads at once."""
 
-    def __init__(self, path: str, names: Mapping[int, str]) -> None:
-        """Open `path`; `names` says what to call the servo of an id."""
+    def __init__(
+        self, path: str, names: Mapping[int, str], patience_ms: float = PATIENCE_MS
+    ) -> None:
+        """Open `path`.
+
+        Args:
+            path: of the port.
+            names: what to call the servo of an id.
+            patience_ms: for an answer, beyond its bytes.
+        """
         self._names = names
         self._port = _Port(path)
+        self._port.patience_ms = patience_ms
         self._protocol = sdk.PacketHandler(0)
         try:
             self._port.setBaudRate(BAUD)

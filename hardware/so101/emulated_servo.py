@@ -1,16 +1,18 @@
 """An STS3215 that is not there: its memory, its rules, and how it moves.
 
 In ticks, as the servo itself works. The goal is approached by a profile of bounded
-speed and acceleration (the registers'), which the shaft follows as a spring
+speed and acceleration (the registers'): `drive`. What the shaft makes of that is told
+by a world (`feel`); or, where there is none, the shaft follows as a spring
 
     acceleration = clip(w^2 (profile - x) - 2 w v, +-strength * torque limit) + load
 
-and limp, with torque off, as the load and friction have it.
+and limp, with torque off, as the load and friction have it: `advance`.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from . import registers as r
 
@@ -20,10 +22,20 @@ _STRENGTH = 40_000.0  # [tick/s^2] at full torque
 _FRICTION = 8.0  # [1/s] of a limp shaft
 _FASTEST = 3400  # [tick/s]
 _QUICKEST = 100_000  # [tick/s^2]
-_STEP_S = 0.0025
-_LONGEST_S = 5.0  # of a silence that is simulated step by step
+STEP_S = 0.0025
+_AMBIENT_C = 30.0
+_HEAT_C = 25.0  # above ambient after long full effort
+_HEAT_S = 180.0  # time constant
+_SAG = 6.0  # [0.1 V] less at full effort
 
 _OVERHEAT, _OVERLOAD = 0x04, 0x20
+
+
+class Drive(NamedTuple):
+    """What the electronics make the motor do."""
+
+    target: float  # [tick]
+    strength: float  # 0 (no torque) to 1
 
 
 class EmulatedServo:
@@ -40,11 +52,13 @@ class EmulatedServo:
         self.position = position
         self.velocity = 0.0
         self.temperature = 32  # [C]
+        self.effort = 0.0  # -1 to 1, of all its force
         self.stuck_errors = 0  # error bits that it says it has, whatever else
         self.queued: tuple[int, bytes] | None = None  # REG_WRITE waiting for ACTION
         self._load = load
         self._stops = stops
         self._profile, self._pace = position, 0.0
+        self._heat_c = self.temperature - _AMBIENT_C
         self._kept = bytearray(r.SIZE)  # the EEPROM
         self.memory = bytearray(r.SIZE)
         for register, value in (
@@ -114,22 +128,35 @@ class EmulatedServo:
         if r.GOAL_POSITION.address in touched:  # the firmware's own idea
             self._put(self.memory, r.TORQUE_ENABLE, 1)
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        steps = round(min(seconds, _LONGEST_S) / _STEP_S)
-        for _ in range(steps):
-            self._step(_STEP_S)
-
-    def _step(self, h: float) -> None:
+    def drive(self, h: float) -> Drive:
+        """Let `h` [s] pass in the electronics; return what the motor is made to do."""
         if self.stuck_errors & _OVERLOAD:
             self._put(self.memory, r.TORQUE_ENABLE, 0)  # it protects itself
-        if self.torque:
-            self._follow(h)
-            wish = _W * _W * (self._profile - self.position) - 2 * _W * self.velocity
-            most = _STRENGTH * r.TORQUE_LIMIT.get(self.memory) / 1000
+        if not self.torque:
+            self._profile, self._pace = self.position, 0.0
+            return Drive(self.position, 0.0)
+        self._follow(h)
+        return Drive(self._profile, min(1.0, r.TORQUE_LIMIT.get(self.memory) / 1000))
+
+    def feel(self, position: float, velocity: float, effort: float, h: float) -> None:
+        """Be told by a world where the shaft is after `h` [s], and its effort."""
+        self.position, self.velocity, self.effort = position, velocity, effort
+        before = round(self._heat_c)
+        self._heat_c += h / _HEAT_S * (_HEAT_C * effort * effort - self._heat_c)
+        self.temperature += round(self._heat_c) - before  # a fault may have set it
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass for a servo that is in no world."""
+        for _ in range(round(seconds / STEP_S)):
+            self._step(STEP_S)
+
+    def _step(self, h: float) -> None:
+        target, strength = self.drive(h)
+        if strength or self.torque:
+            wish = _W * _W * (target - self.position) - 2 * _W * self.velocity
+            most = _STRENGTH * strength
             force = max(-most, min(most, wish))
         else:
-            self._profile, self._pace = self.position, 0.0
             force = -_FRICTION * self.velocity
         self.velocity += h * (force + self._load)
         self.position += h * self.velocity
@@ -155,7 +182,8 @@ class EmulatedServo:
         for register, value in (
             (r.PRESENT_POSITION, round(self.position)),
             (r.PRESENT_VELOCITY, round(self.velocity)),
-            (r.PRESENT_VOLTAGE, NOMINAL_VOLTAGE),
+            (r.PRESENT_LOAD, round(1000 * self.effort)),
+            (r.PRESENT_VOLTAGE, NOMINAL_VOLTAGE - round(_SAG * abs(self.effort))),
             (r.PRESENT_TEMPERATURE, self.temperature),
             (r.STATUS, self.errors),
             (r.MOVING, int(moving)),

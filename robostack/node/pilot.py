@@ -22,7 +22,7 @@ from robostack.node.freshness import Ages, SensorLimits, frozen_readings
 from robostack.node.journal import Action, Journal, Sensed
 from robostack.node.sensors import Sensors
 from robostack.node.supervisor import Supervisor
-from robostack.robot import Robot, World
+from robostack.robot import Robot, World, facts_of
 from robostack.safety import Chatter, Posture, RateLimit
 from robostack.spec import Array, float32
 
@@ -92,6 +92,10 @@ class Pilot:
     def timeout_s(self) -> float:
         """The time without commands [s] after which the robot holds."""
         return self._limits.command_timeout_s
+
+    def facts(self) -> dict[str, str]:
+        """Return labels for an episode: what is true of this very device."""
+        return {f"robot.{key}": said for key, said in facts_of(self._robot).items()}
 
     def begin(self, session: str, seed: int | None) -> bool:
         """Reset the robot for a new episode; return whether it is home."""

@@ -24,6 +24,7 @@ from robostack.link.node_end import NodeEnd, open_node_end
 from robostack.node.black_box import About, BlackBox
 from robostack.node.device import ServeError, limits_of, make
 from robostack.node.freshness import SensorLimits
+from robostack.node.guardian import guarded, ward_of
 from robostack.node.journal import Journal
 from robostack.node.loops import Node, lockstep, real_time
 from robostack.node.pilot import Pilot, as_world
@@ -36,6 +37,7 @@ from robostack.spec import RobotSpec
 
 _BACKLOG_BYTES = 128 * 1024 * 1024  # of memory for each watcher that is stuck
 _FEWEST, _MOST = 64, 1000  # messages
+_SHUT_DOWN = "the node was shut down"
 
 log = logging.getLogger(__name__)
 
@@ -89,15 +91,18 @@ def serve(
         _black_box(robot, address, options, clock) as box,
     ):
         node = _assemble(robot, address, options, end, clock, box)
-        try:
-            with _ended(node):
-                node.supervisor.connect()
-                with watching(node.supervisor, node.journal, end.stop):
-                    if on_ready is not None:
-                        on_ready(node)
-                    _run(node, end, clock, ending, options)
-        finally:
-            robot.close()  # again, if whatever failed kept it from that
+        with (
+            guarded(ward_of(address, robot), node.supervisor.unguarded),
+            contextlib.closing(robot),  # again, if what failed kept it from that
+            _ended(node),
+        ):
+            node.supervisor.connect()
+            with watching(node.supervisor, node.journal, end.stop):
+                if on_ready is not None:
+                    on_ready(node)
+                _run(node, end, clock, ending, options)
+                with _interruptible():
+                    node.supervisor.park(_SHUT_DOWN, node.service.notify)
 
 
 def serve_address(
@@ -175,12 +180,11 @@ def _ended(node: Node) -> Iterator[None]:
 
     The client hears of it last.
     """
-    why = "the node was shut down"
     with contextlib.ExitStack() as stack:
         stack.callback(node.service.notify)
-        stack.callback(node.supervisor.close, why)
+        stack.callback(node.supervisor.close, _SHUT_DOWN)
         stack.callback(node.pilot.close)
-        stack.callback(node.supervisor.leave, "disabled", why)
+        stack.callback(node.supervisor.leave, "disabled", _SHUT_DOWN)
         yield
 
 
@@ -210,6 +214,16 @@ def _signals(ending: threading.Event) -> contextlib.AbstractContextManager[None]
     """Let SIGTERM and SIGINT set `ending`."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     return _handling(dict.fromkeys(numbers, lambda *_: ending.set()))
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let another Ctrl-C cut this short, where this is the main thread."""
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        _handling({signal.SIGINT: signal.default_int_handler}),
+    ):
+        yield
 
 
 @contextlib.contextmanager

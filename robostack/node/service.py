@@ -247,7 +247,7 @@ class Service:
                 lease.client,
                 lease.artefact,
                 begin.seed,
-                lease.policy | begin.labels,
+                lease.policy | begin.labels | self._pilot.facts(),
             )
         )
         self._journal.state(self._machine.state, self._machine.cause)

@@ -17,7 +17,7 @@ from robostack.limits import Limits
 from robostack.messages import Notice, State
 from robostack.node.arming import rehearse
 from robostack.node.journal import Journal
-from robostack.robot import Robot
+from robostack.robot import Robot, ending_of
 from robostack.safety import Machine, Watchdog
 from robostack.spec import Array
 
@@ -42,6 +42,7 @@ class Supervisor:
         self._state = threading.RLock()
         self._gate = threading.Lock()
         self._connected = False
+        self._ending = ending_of(robot)
 
     def connect(self) -> bool:
         """Open the device: DISABLED to ARMING to HOLD; return whether it holds.
@@ -162,6 +163,8 @@ class Supervisor:
             if entered and was_active and not asked:
                 self.notice = Notice(self.machine.generation, state, cause)
         self._halt()
+        if state == "safe" and self._ending.safe == "damp":
+            self.drive(self._robot.damp)  # type: ignore[attr-defined]  # optional
         if entered:
             self._journal.state(state, cause)
         if entered and was_active:
@@ -208,6 +211,23 @@ class Supervisor:
         if not self.enter("arming", cause):
             return False
         return self.drive(self._rehearse) and self.enter("hold", cause)
+
+    def unguarded(self, cause: str) -> None:
+        """Latch FAULT: nobody would act if this process died."""
+        self.leave("fault", cause)
+
+    def park(self, cause: str, told: Callable[[], None]) -> None:
+        """Close the episode; go home slowly if the robot ends so and no fault stands.
+
+        Args:
+            cause: in words.
+            told: lets the client know; called before anything moves.
+        """
+        calm = self.machine.state in ("hold", "active", "safe")
+        self.leave("disabled", cause)
+        told()
+        if calm and self._ending.close == "home":
+            self.drive(self._robot.park)  # type: ignore[attr-defined]  # optional
 
     def close(self, cause: str) -> None:
         """Stop, close the episode, release the device."""

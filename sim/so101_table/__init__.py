@@ -9,11 +9,15 @@ sim:so101_table/push_right     it starts from the middle to the left zone
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from robostack.robot import Task, Variant, World
 from robostack.spec import Array, RobotSpec
 
 from . import table
+
+if TYPE_CHECKING:
+    from .puppet import Puppet
 
 
 def spec(argument: str = "") -> RobotSpec:
@@ -46,3 +50,14 @@ def operator(
     from . import teleop
 
     return teleop.operator(task, seed, skill)
+
+
+def servos(argument: str = "", seed: int = 0) -> Puppet:
+    """Return the world for whoever emulates the servos; see puppet.py.
+
+    Raises:
+        PluginError: the argument is unknown, or the arm's package is missing.
+    """
+    from .puppet import Puppet
+
+    return Puppet(argument, seed)

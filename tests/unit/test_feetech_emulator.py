@@ -11,8 +11,14 @@ import scservo_sdk as sdk
 
 from robostack.clock import ManualClock
 from robostack.hardware.so101 import registers as r
+from robostack.hardware.so101.emulated_bus import (
+    Emulator,
+    Packet,
+    checksum,
+    split,
+    status,
+)
 from robostack.hardware.so101.emulated_servo import EmulatedServo
-from robostack.hardware.so101.emulator import Emulator, Packet, checksum, split, status
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import pytest
 from robostack import plugins
 from robostack.clock import ManualClock
 from robostack.plugins import PluginError
+from robostack.robot import Ending
 from robostack.spec import SpecError, float32
 
 pytest.importorskip("scservo_sdk", reason="feetech-servo-sdk is not installed")
 
 from robostack.hardware import so101 as plugin
-from robostack.hardware.so101 import arm, emulator, kinematics
+from robostack.hardware.so101 import arm, emulated_bus, kinematics
 from robostack.hardware.so101 import registers as r
 from robostack.hardware.so101.bus import Bus, BusError
 from robostack.hardware.so101.calibrate import calibrate
@@ -26,10 +27,11 @@ from robostack.hardware.so101.calibration import (
     nominal,
     store,
 )
-from robostack.hardware.so101.driver import SO101
+from robostack.hardware.so101.driver import SO101, Setup
 from robostack.hardware.so101.state import ServoError
 
 HOME = float32(arm.HOME)
+ROLL = float32([0, 0, 0, 0, 1, 0])
 
 
 class EventfulClock(ManualClock):
@@ -51,7 +53,7 @@ def clock():
 
 @pytest.fixture
 def bus(clock):
-    with emulator.so101(clock) as bus:
+    with emulated_bus.so101(clock) as bus:
         yield bus
 
 
@@ -73,7 +75,7 @@ def make(bus, clock, calibration=None):
     """Return a driver on that bus."""
     calibration = calibration or nominal()
     return SO101(
-        lambda: contextlib.nullcontext(bus.path), calibration, digest="x", clock=clock
+        Setup(lambda: contextlib.nullcontext(bus.path), calibration, "x"), clock
     )
 
 
@@ -118,11 +120,11 @@ def test_tip_is_where_mujoco_has_it():
 
 
 def test_without_the_sdk_the_extra_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "robostack.hardware.so101.driver", raising=False)
-    monkeypatch.delitem(sys.modules, "robostack.hardware.so101.bus", raising=False)
-    monkeypatch.delitem(sys.modules, "robostack.hardware.so101.state", raising=False)
+    for name in ("driver", "bus", "servos", "state", "holding", "homing", "release"):
+        module = f"robostack.hardware.so101.{name}"
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "scservo_sdk", None)
-    assert plugin.spec("emulated").name == "so101"
+    assert plugin.spec("emulated+arm").name == "so101"
     with pytest.raises(PluginError, match=r"not installed: pip install 'robostack\["):
         plugin.make("emulated")
 
@@ -408,6 +410,66 @@ def test_close_lets_go_of_all_whom_it_can_reach(ready, bus, clock, caplog):
     assert "no answer from shoulder_lift (id 2)" in caplog.text
 
 
+def test_close_leaves_torque_on_an_arm_that_ends_so(bus, clock):
+    setup = Setup(lambda: contextlib.nullcontext(bus.path), nominal(), "x")
+    robot = SO101(setup._replace(ending=Ending(close="hold")), clock)
+    robot.connect()
+    robot.reset()
+    robot.close()
+    assert all(torque(bus))
+
+
+def test_park_goes_home_slowly_and_a_stop_ends_it(ready, bus, clock):
+    for k in range(1, 11):
+        ready.apply(HOME + 0.08 * k * ROLL)
+        ready.read()
+        clock.advance(0.05)
+    clock.advance(0.5)
+    begin = clock.now()
+    clock.at, clock.event = 30, ready.stop
+    with pytest.raises(ServoError, match="somebody stopped"):
+        ready.park()
+    assert 0.2 < angles(bus)[4] < 0.6
+    ready.park()
+    assert abs(angles(bus)[4]) < arm.CARE.arrival
+    assert clock.now() - begin > 0.7 / arm.CARE.homing_speed
+
+
+def test_park_moves_no_arm_that_was_not_given_torque_here(robot, bus):
+    robot.park()
+    robot.connect()
+    robot.park()
+    assert not any(torque(bus))
+    assert bus.written == []
+
+
+def test_park_moves_no_arm_that_is_ill(ready, bus, clock):
+    clock.advance(1.0)
+    ready.read()  # it has come to rest by now
+    before = len(bus.written)
+    bus.servos[2].stuck_errors = 0x04
+    with pytest.raises(ServoError, match="elbow_flex is overheated"):
+        ready.park()
+    ready.park()  # disarmed by now
+    assert len(bus.written) == before
+
+
+# orphaned
+
+
+@pytest.mark.parametrize("how", ["hold", "limp"])
+def test_rescue_through_the_port_of_a_process_that_is_gone(bus, clock, how):
+    for servo in bus.servos[:5]:  # the gripper has no torque, and gets none
+        servo.write(41, bytes((10, *r.GOAL_POSITION.pack(2300), 0, 0, 100, 0)))
+    clock.advance(0.3)
+    plugin.rescue(f"{bus.path}@nominal", how)
+    assert torque(bus) == [how == "hold"] * 5 + [False]
+    at = angles(bus)
+    clock.advance(2.0)
+    if how == "hold":
+        np.testing.assert_allclose(angles(bus)[:5], at[:5], atol=0.05)
+
+
 # power
 
 
@@ -461,8 +523,8 @@ def test_calibration_survives_the_disk_and_has_a_name(tmp_path):
     store(nominal(), tmp_path / "deep" / "arm.json")
     loaded = load(tmp_path / "deep" / "arm.json")
     assert loaded == nominal()
-    spec = plugin.spec(f"/dev/ttyACM0@{tmp_path}/deep/arm.json")
-    assert spec.conventions["calibration"] == loaded.digest
+    robot = plugin.make(f"/dev/ttyACM0@{tmp_path}/deep/arm.json")
+    assert robot.facts()["calibration"] == loaded.digest
 
 
 def test_missing_calibration_is_one_sentence(tmp_path, monkeypatch):
