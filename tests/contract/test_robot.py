@@ -29,8 +29,14 @@ ADDRESSES = [
     if name != "lerobot"  # wants a file: see tests/integration/test_lerobot.py
 ]
 
+SLOW = {"hardware:ur/emulated"}  # ur_rtde sleeps half a second here and there
 
-@pytest.fixture(params=ADDRESSES)
+
+def _parameter(address):
+    return pytest.param(address, marks=[pytest.mark.slow] * (address in SLOW))
+
+
+@pytest.fixture(params=[_parameter(a) for a in ADDRESSES])
 def address(request):
     need(request.param)
     return request.param

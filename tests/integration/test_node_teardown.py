@@ -127,6 +127,7 @@ def untraced(monkeypatch):
         signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_an_exception_at_any_line_leaves_no_torque_on(lines, tmp_path):
     left = []
     for i, line in enumerate(lines):

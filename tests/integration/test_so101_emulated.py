@@ -28,7 +28,7 @@ from robostack.hardware.so101 import arm
 from robostack.hardware.so101.calibration import RADIANS_PER_TICK, nominal
 from robostack.runtime.loop import Job, run_episode
 from robostack.runtime.session import Session
-from robostack.verbs.robots import connected
+from robostack.verbs.connection import connected
 
 ALONE = "hardware:so101/emulated+arm"
 TABLE = "hardware:so101/emulated"
@@ -91,6 +91,7 @@ def test_the_spec_at_the_table_is_that_of_the_world():
     assert ours.digest == world.digest
 
 
+@pytest.mark.slow
 def test_one_bundle_drives_twin_and_emulated_arm_alike(tmp_path, capsys):
     need("sim:so101_table")
     need(TABLE)
@@ -114,7 +115,7 @@ def test_one_bundle_drives_twin_and_emulated_arm_alike(tmp_path, capsys):
         f"{2 * RADIANS_PER_TICK * 1e3:.1f} of two ticks); moved over "
         f"{np.ptp(ours, axis=0).min():.2f} rad or more",
     )
-    assert np.ptp(ours, axis=0).min() > 0.25
+    assert np.ptp(ours, axis=0).min() > 0.2  # the wrist has a margin to its end
     assert apart.max() < bound
     np.testing.assert_allclose(our_cubes[0], cubes[0], atol=1e-3)
     assert outcome.ended.refused == our_outcome.ended.refused == {}
@@ -306,7 +307,10 @@ def test_no_old_command_is_executed_after_a_stop_with_a_full_queue_and_power_bac
             time.sleep(0.5)
             assert [s for s in onlooker.goals() if s > stopped_s] == []
             assert not any(onlooker.look().torque)
-            assert node.node.supervisor.clear("looked at it")
+            supervisor = node.node.supervisor
+            assert not supervisor.clear("looked at it")  # and learns of the power cut
+            assert "its power was cut" in supervisor.machine.cause
+            assert supervisor.clear("looked at the power, too")
             send_stale(client, stale)
             seen = onlooker.look()
             assert seen.written == back.written

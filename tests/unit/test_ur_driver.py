@@ -20,6 +20,8 @@ from robostack.hardware.ur.connection import ConnectionLostError
 from robostack.hardware.ur.driver import UR, StoppedError
 from robostack.hardware.ur.emulation import emulated
 
+pytestmark = pytest.mark.slow  # ur_rtde sleeps half a second here and there
+
 HOME = float32(models.HOME)
 UR5E = models.MODELS["ur5e"]
 
