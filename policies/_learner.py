@@ -8,6 +8,7 @@ the number of updates, so that a phase with other settings can go on from any st
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import pickle
@@ -23,7 +24,7 @@ from robostack.spec import Array, RobotSpec, float32
 
 from ._codec import EDGE, Codec, Deployed
 from ._export import export_onnx
-from ._nets import GaussianPolicy
+from ._nets import Critic, GaussianPolicy
 
 VERSION = 1  # raise on any change of what `state` holds
 
@@ -171,6 +172,15 @@ def make_policy(
     sizes = (len(codec.mean), *hidden, len(codec.low))
     policy = GaussianPolicy(sizes, rng, dropout=dropout)
     return Deployed(codec, policy, stochastic=stochastic)
+
+
+def make_critics(
+    codec: Codec, hidden: tuple[int, ...], rng: torch.Generator, *, members: int
+) -> tuple[Critic, Critic]:
+    """Return an ensemble of critics of the sizes of `codec`, and its target."""
+    sizes = (len(codec.mean) + len(codec.low), *hidden, 1)
+    critic = Critic(sizes, rng, lead=(members,))
+    return critic, copy.deepcopy(critic).requires_grad_(False)
 
 
 def adam(nets: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:

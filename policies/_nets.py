@@ -2,12 +2,12 @@
 
     Linear, Mlp       weights (*lead, I, O): leading axes are members of an ensemble, or
                       seeds, and run as one batched matmul
+    Critic            Q(s, a)
     GaussianPolicy    mean = tanh(mlp), spread independent of the observation
     polyak_update     slow copies
 
 Inputs are (B, I) for all members alike, or (*lead, B, I); outputs are (*lead, B, O).
-Losses reduce over the batch, the last axis, and sum over the leading ones, so that
-whoever adds a leading axis trains independent copies.
+Everything is made where the random generator is.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Linear(nn.Module):
         self, inputs: int, outputs: int, lead: tuple[int, ...], rng: torch.Generator
     ) -> None:
         super().__init__()
-        weight = torch.empty(*lead, inputs, outputs)
+        weight = torch.empty(*lead, inputs, outputs, device=rng.device)
         for member in weight.view(-1, inputs, outputs):
             nn.init.orthogonal_(member, gain=math.sqrt(2.0), generator=rng)
         self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(torch.zeros(*lead, 1, outputs))
+        self.bias = nn.Parameter(torch.zeros(*lead, 1, outputs, device=rng.device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, I) or (*lead, B, I) to (*lead, B, O)."""
@@ -87,6 +87,15 @@ class Mlp(nn.Module):
         return x * mask.div_(kept)
 
 
+class Critic(Mlp):
+    """An ensemble of Q(s, a) of sizes (O + A, H, ..., 1)."""
+
+    def q(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the values (*lead, B) of `action` (B, A) at `observation` (B, O)."""
+        pair = torch.cat((observation, action), dim=-1)
+        return self(pair).squeeze(-1)  # type: ignore[no-any-return]
+
+
 def _member(layer: nn.Module, x: Tensor, index: int) -> Tensor:
     bias, weight = layer.get_parameter("bias"), layer.get_parameter("weight")
     return torch.addmm(bias[index], x, weight[index])
@@ -109,7 +118,9 @@ class GaussianPolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.mlp = Mlp(sizes, rng, lead=lead, dropout=dropout)
-        self.raw_log_std = nn.Parameter(torch.zeros(*lead, 1, sizes[-1]))
+        self.raw_log_std = nn.Parameter(
+            torch.zeros(*lead, 1, sizes[-1], device=rng.device)
+        )
 
     def forward(self, observation: Tensor, *, drop: bool = False) -> Tensor:
         """Return the mean (*lead, B, A)."""

@@ -65,7 +65,6 @@ def test_a_deterministic_head_makes_a_bundle_that_does_not_sample(robot, tmp_pat
 def test_losses_by_hand():
     mean, action = torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     assert float(bc.square_loss(mean, action)) == pytest.approx((1 + 4) / 4)
-    assert float(bc.likelihood_loss(torch.tensor([-1.0, -3.0]))) == pytest.approx(2.0)
 
 
 def test_settings_that_mean_nothing_are_refused():
