@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robostack.learner import Batch, LearnerError
+from robostack.learner import Batch, LearnerError, noise
 from robostack.spec import Array, RobotSpec, float32
 
-from ._codec import EDGE, Codec, Deployed
+from ._codec import EDGE, Actor, Codec, Deployed
 from ._export import export_onnx
 from ._nets import Critic, GaussianPolicy
 
@@ -76,7 +76,7 @@ class TorchLearner:
 
     def _adopt(
         self,
-        policy: Deployed,
+        policy: Deployed[Actor],
         nets: Mapping[str, nn.Module],
         optimizers: Mapping[str, torch.optim.Optimizer],
     ) -> None:
@@ -87,17 +87,16 @@ class TorchLearner:
         self._optimizers = dict(optimizers)
 
     def act(self, observation: Array, rng: np.random.Generator | None) -> Array:
-        """Return actions (B, A) [robot units]; the mean, or a sample drawn by `rng`."""
-        action, *std = self._forward(observation)
-        if rng is None or not std:
-            return action
-        noise = rng.standard_normal(action.shape, dtype=np.float32)
-        return self.spec.action.clip(action + std[0] * noise)
-
-    def action_std(self, observation: Array) -> Array:
-        """Return the spread (B, A) of sampled actions; 0 where there is none."""
-        action, *std = self._forward(observation)
-        return std[0] if std else np.zeros_like(action)
+        """Return actions (B, A) [robot units]; samples, if drawn by `rng`."""
+        arrays = [float32(observation)]
+        if self.stochastic:
+            shape = (len(observation), self.spec.action.size)
+            drawn = np.zeros(shape, np.float32) if rng is None else noise(rng, shape)
+            arrays.append(drawn)
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(array).to(self._device) for array in arrays]
+            action: Array = self._policy(*tensors).cpu().numpy().copy()
+        return action
 
     def export(self) -> bytes:
         """Return the policy as one ONNX graph; robostack/bundle.py has the layout."""
@@ -154,10 +153,10 @@ class TorchLearner:
         action = self._codec.encode(action, raw[:size])
         return Inputs(observations, observations[:size], action, reward, discount)
 
-    @torch.inference_mode()
-    def _forward(self, observation: Array) -> list[Array]:
-        raw = torch.from_numpy(float32(observation)).to(self._device)
-        return [output.cpu().numpy().copy() for output in self._policy(raw)]
+    def _noise(self, *lead: int) -> Tensor:
+        """Return standard normal numbers (*lead, A) of the learner's own generator."""
+        shape = (*lead, self.spec.action.size)
+        return torch.randn(shape, generator=self._rng, device=self._device)
 
 
 def make_policy(
@@ -167,7 +166,7 @@ def make_policy(
     *,
     dropout: float = 0.0,
     stochastic: bool = True,
-) -> Deployed:
+) -> Deployed[GaussianPolicy]:
     """Return a Gaussian policy of the sizes of `codec`, ready to be deployed."""
     sizes = (len(codec.mean), *hidden, len(codec.low))
     policy = GaussianPolicy(sizes, rng, dropout=dropout)

@@ -126,6 +126,11 @@ class GaussianPolicy(nn.Module):
         """Return the mean (*lead, B, A)."""
         return self.mlp(observation, drop=drop).tanh()  # type: ignore[no-any-return]
 
+    def sample(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Return the action (*lead, B, A) that standard normal `noise` means."""
+        sample: Tensor = self(observation) + self.log_std.exp() * noise
+        return sample.clamp(-1.0, 1.0)
+
     @property
     def log_std(self) -> Tensor:
         """Logarithm of the spread (*lead, 1, A), within bounds."""

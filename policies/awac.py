@@ -137,7 +137,4 @@ class Learner(TorchLearner):
 
     def _sample(self, observation: Tensor) -> Tensor:
         """Return actions (B, A) of the policy, within [-1, 1]."""
-        mean = self.policy(observation)
-        noise = torch.randn(mean.shape, generator=self._rng, device=self._device)
-        sample: Tensor = mean + self.policy.log_std.exp() * noise
-        return sample.clamp(-1.0, 1.0)
+        return self.policy.sample(observation, self._noise(len(observation)))

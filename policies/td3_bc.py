@@ -140,11 +140,8 @@ class Learner(TorchLearner):
         """Return the regression target of the critic (B,)."""
         config = self._config
         after = inputs.observations[len(inputs.observation) :]
-        noise = torch.randn(
-            inputs.action.shape, generator=self._rng, device=self._device
-        )
         limit = config.noise_limit
-        noise = noise.mul_(config.policy_noise).clamp_(-limit, limit)
+        noise = self._noise(len(after)).mul_(config.policy_noise).clamp_(-limit, limit)
         action = (self.target_policy(after) + noise).clamp_(-1.0, 1.0)
         return inputs.reward + inputs.discount * self.target.q(after, action).amin(0)
 

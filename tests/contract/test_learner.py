@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from robostack import plugins
+from robostack.export import graph_inputs
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.runtime.session import Batched
 from robostack.spec import ArraySpec, RobotSpec, float32
@@ -243,14 +244,16 @@ def test_actions_keep_within_bounds(algorithm):
         assert (action <= high).all()
 
 
-def test_samples_are_the_mean_plus_noise_of_the_spread(algorithm):
+def test_samples_follow_from_the_noise_alone(algorithm):
     learner = make(algorithm)
     observation = draw(np.random.default_rng(0)).observation
-    mean, std = learner.act(observation, None), learner.action_std(observation)
-    noise = np.random.default_rng(7).standard_normal(mean.shape, dtype=np.float32)
-    expected = SPEC.action.clip(mean + std * noise)
-    sample = learner.act(observation, np.random.default_rng(7))
-    assert np.array_equal(sample, expected)
+    mean = learner.act(observation, None)
+    sample, same, other = (
+        learner.act(observation, np.random.default_rng(seed)) for seed in (7, 7, 8)
+    )
+    assert np.array_equal(sample, same)
+    assert np.array_equal(sample, mean) != learner.stochastic
+    assert np.array_equal(sample, other) != learner.stochastic
 
 
 @pytest.mark.parametrize("frame", FRAMES)
@@ -261,15 +264,13 @@ def test_the_exported_graph_acts_as_the_learner_does(algorithm, frame, capfd):
     assert capfd.readouterr() == ("", "")  # users need not hear of exporters
     for size in (1, 2, 7, 256):
         observation = draw(np.random.default_rng(size), size).observation
-        pieces = np.split(observation, [2, 4], axis=1)
-        outputs = run(dict(zip(SPEC.observation, map(float32, pieces), strict=True)))
-        answers = {"action": learner.act(observation, None)}
-        if learner.stochastic:
-            answers["action_std"] = learner.action_std(observation)
-        assert outputs.keys() == answers.keys()
-        for name, expected in answers.items():
-            assert outputs[name].shape == (size, 2)
-            assert np.abs(outputs[name] - expected).max() <= 1e-5
+        for seed in (None, 3):
+            rngs = [None if seed is None else np.random.default_rng(3) for _ in "ab"]
+            outputs = run(graph_inputs(learner, observation, rngs[0]))
+            expected = learner.act(observation, rngs[1])
+            assert outputs.keys() == {"action"}
+            assert outputs["action"].shape == (size, 2)
+            assert np.abs(outputs["action"] - expected).max() <= 1e-5
 
 
 def test_another_robots_state_is_refused(algorithm):
