@@ -26,6 +26,7 @@ from ._codec import EDGE, Actor, Codec, Deployed
 from ._export import export_onnx
 from ._nets import Critic, GaussianPolicy
 
+_MAYBE_UNKNOWN = ("reward", "mc_return")  # where nobody labelled rewards
 VERSION = 1  # raise on any change of what `state` holds
 
 
@@ -37,6 +38,10 @@ class Inputs(NamedTuple):
     action: Tensor  # (B, A), within (-1, 1)
     reward: Tensor  # (B,)
     discount: Tensor  # (B,)
+
+    def td_target(self, future: Tensor) -> Tensor:
+        """Return what critics should say (B,), where `future` (B,) is what comes."""
+        return self.reward + self.discount * future
 
 
 class Mean(SupportsFloat):
@@ -174,11 +179,16 @@ def make_policy(
 
 
 def make_critics(
-    codec: Codec, hidden: tuple[int, ...], rng: torch.Generator, *, members: int
+    codec: Codec,
+    hidden: tuple[int, ...],
+    rng: torch.Generator,
+    *,
+    members: int,
+    norm: bool = False,
 ) -> tuple[Critic, Critic]:
     """Return an ensemble of critics of the sizes of `codec`, and its target."""
     sizes = (len(codec.mean) + len(codec.low), *hidden, 1)
-    critic = Critic(sizes, rng, lead=(members,))
+    critic = Critic(sizes, rng, lead=(members,), norm=norm)
     return critic, copy.deepcopy(critic).requires_grad_(False)
 
 
@@ -206,14 +216,27 @@ def check(spec: RobotSpec, batch: Batch) -> None:
     """Raise LearnerError if `batch` is misshapen, or not finite but for its rewards."""
     size, observed, acted = len(batch.reward), spec.observation_size, spec.action.size
     shapes = [(size, observed), (size, acted), (size,), (size,), (size, observed)]
+    shapes.append((size,))
     for name, column, shape in zip(batch._fields, batch, shapes, strict=True):
+        if column is None:
+            continue
         if column.shape != shape:
             raise LearnerError(
                 f"expected {name} of shape {shape} in a batch for {spec.name}, "
                 f"got {column.shape}"
             )
-        if name != "reward" and not np.isfinite(column).all():
+        if name not in _MAYBE_UNKNOWN and not np.isfinite(column).all():
             raise LearnerError(f"not finite in a batch: {_bad(spec, name, column)}")
+
+
+def check_return(batch: Batch) -> Array:
+    """Return the Monte-Carlo returns (B,) of `batch`; raise if they are not known."""
+    if batch.mc_return is None or not np.isfinite(batch.mc_return).all():
+        raise LearnerError(
+            "expected finite returns-to-go in a batch, got none or not finite: "
+            "mc_return; a replay over whole episodes with rewards gives them"
+        )
+    return batch.mc_return
 
 
 def check_reward(batch: Batch) -> None:

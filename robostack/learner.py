@@ -27,6 +27,7 @@ class Batch(NamedTuple):
     reward: Array  # (B,)
     discount: Array  # (B,)
     next_observation: Array  # (B, O)
+    mc_return: Array | None = None  # (B,) discounted return to go of the data
 
 
 class Statistics(NamedTuple):

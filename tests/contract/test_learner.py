@@ -15,7 +15,10 @@ FRAMES = ["absolute", "delta"]
 SMALL = {"hidden": (32, 32)}
 STEPS = 60
 # Settings that keep an algorithm close to the data, where critics know nothing yet.
-CLOSE = {"td3_bc": {"alpha": 0.05}}
+UNKNOWABLE = 0.0125  # mean absolute deviation of the actions in `draw` [rad]
+CLONING = {"cloning_steps": 400, "policy_learning_rate": 3e-3, "temperature": 1e-3}
+CLOSE = {"td3_bc": {"alpha": 0.05}, "cql": CLONING, "cal_ql": CLONING}
+UNUSED = {"bc": ("reward", "mc_return"), "cal_ql": ()}  # columns
 
 SPEC = RobotSpec(
     name="two_joints",
@@ -64,6 +67,7 @@ def draw(rng, size=64, *, gamma=0.99):
         float32(-np.abs(action).sum(1)),
         np.full(size, gamma, np.float32),
         float32(after),
+        float32(rng.uniform(-20, 0, size)),
     )
 
 
@@ -81,13 +85,15 @@ def algorithm(request):
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_it_comes_to_act_as_good_data_does(algorithm, frame):
+    if getattr(plugins.load("policies", algorithm), "ONLINE", False):
+        pytest.skip(f"{algorithm} learns by acting")
     near = CLOSE.get(algorithm, {})
     learner = make(algorithm, steps=400, action_frame=frame, learning_rate=3e-3, **near)
     batch = draw(np.random.default_rng(5), 512)
     before = np.abs(learner.act(batch.observation, None) - batch.action).mean()
     train(learner, steps=400)
     after = np.abs(learner.act(batch.observation, None) - batch.action).mean()
-    assert after < 0.25 * before
+    assert after < max(0.25 * before, 2.5 * UNKNOWABLE)
 
 
 def test_losses_decrease(algorithm):
@@ -162,11 +168,10 @@ def test_a_damaged_state_is_refused(algorithm, damage):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_refused_by_name(algorithm, column, value):
     learner = make(algorithm)
-    needed = getattr(plugins.load("policies", algorithm), "NEEDS_REWARD", True)
     before = learner.state()
     batch = draw(np.random.default_rng(0))
     getattr(batch, column).flat[-1] = value
-    if column == "reward" and not needed:
+    if column in UNUSED.get(algorithm, ("mc_return",)):
         learner.update(batch)
         return
     with pytest.raises(LearnerError, match=column):

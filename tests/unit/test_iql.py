@@ -60,7 +60,7 @@ def test_a_leading_axis_sums():
 
 def reference_update(learner, batch, expectile=0.7, beta=3.0, rate=3e-4):
     """Do one update as the authors' code does it, network after network, plainly."""
-    observation, action, reward, discount, after = map(torch.tensor, batch)
+    observation, action, reward, discount, after = map(torch.tensor, batch[:5])
     action = (action / 2).clamp(-(1 - 1e-5), 1 - 1e-5)
     pair = torch.cat([observation, action], 1)
     nets = learner.value, learner.policy, learner.critic
