@@ -43,11 +43,8 @@ def test_the_penalty_is_that_of_a_plain_transcription(robot, bound):
     inputs = learner._inputs(bandit(np.random.default_rng(0), 5))
     moments = learner.policy.moments(inputs.observations)
     proposals = learner._proposals(inputs, *moments)
-    logged, sampled = learner._values(inputs, proposals.action)
     bounds = None if bound is None else torch.full((5,), bound)
-    if bounds is not None:
-        sampled = _conservative.calibrate(sampled, bounds, 3)
-    soft_max = _conservative.soft_maximum(sampled, proposals.log_density)
+    soft_max, logged = learner._soft_maximum(inputs, proposals, bounds)
     found = _conservative.penalty(soft_max, logged).tolist()
     expected = transcribed(learner, inputs, proposals, bounds)
     assert found == pytest.approx(expected, abs=1e-4)
@@ -82,7 +79,7 @@ def test_proposals_are_uniform_then_of_the_policy_here_then_of_that_after(robot)
 def test_calibration_lifts_what_the_policy_does_and_nothing_else():
     q = seeded(2, 6, 4)
     bound = torch.tensor([-9.0, 0.0, 0.5, 9.0])
-    lifted = _conservative.calibrate(q, bound, 2)
+    lifted = _conservative.calibrate(q, bound, torch.arange(6)[:, None] >= 2)
     assert torch.equal(lifted[:, :2], q[:, :2])
     assert torch.equal(lifted[:, 2:], torch.maximum(q[:, 2:], bound))
     assert (lifted[:, 2:, 3] == 9.0).all()
@@ -90,10 +87,40 @@ def test_calibration_lifts_what_the_policy_does_and_nothing_else():
 
 def test_where_the_bound_holds_no_gradient_pushes_values_down():
     q = torch.zeros(1, 3, 1, requires_grad=True)
-    lifted = _conservative.calibrate(q, torch.tensor([1.0]), 1)
+    own = torch.tensor([[False], [True], [True]])
+    lifted = _conservative.calibrate(q, torch.tensor([1.0]), own)
     _conservative.soft_maximum(lifted, torch.zeros(3, 1)).sum().backward()
     assert q.grad.flatten()[1:].tolist() == [0.0, 0.0]
     assert q.grad.flatten()[0] > 0
+
+
+@pytest.mark.parametrize("bound", [None, 0.05])
+def test_a_gradient_at_drawn_actions_is_that_at_all_on_average(robot, bound):
+    learner = make(robot, cql, samples=2, gradient_samples=2)
+    inputs = learner._inputs(bandit(np.random.default_rng(0), 8))
+    with torch.no_grad():
+        moments = learner.policy.moments(inputs.observations)
+        proposals = learner._proposals(inputs, *moments)
+    bounds = None if bound is None else torch.full((8,), bound)
+    weights = learner.critic.layers[0].weight
+
+    def step(soft_maximum):
+        soft_max, _ = soft_maximum(inputs, proposals, bounds)
+        (gradient,) = torch.autograd.grad(soft_max.sum(), weights)
+        return soft_max.detach(), gradient
+
+    value, expected = step(learner._soft_maximum)
+    drawn = [step(learner._sampled_soft_maximum) for _ in range(400)]
+    assert torch.allclose(drawn[0][0], value, atol=1e-5)
+    mean = torch.stack([gradient for _, gradient in drawn]).mean(0)
+    assert (drawn[0][1] - expected).norm() > 0.1 * expected.norm()
+    assert (mean - expected).norm() < 0.06 * expected.norm()
+
+
+def test_drawn_indices_are_as_many_as_their_weights_say():
+    weight = torch.tensor([0.5, 0.0, 0.25, 0.25]).view(1, 4, 1)
+    index = _conservative.draw(weight, 4, torch.Generator().manual_seed(0))
+    assert sorted(index.flatten().tolist()) == [0, 0, 2, 3]
 
 
 def test_cal_ql_below_all_values_is_cql(robot):
