@@ -14,8 +14,10 @@ Where we differ from the paper, and what it changes:
   episode terminated, that at the present state again.
 - No cloning in the first steps unless asked for (`cloning_steps`); the authors' code
   clones for 40,000 updates.
+- The penalty is not cut off below -200, as Cal-QL's authors do for mazes.
+- `gradient_samples` (off) takes the penalty's gradient at a few drawn actions.
 - Critics have two layers, as in most later implementations; the authors' have three
-  (`hidden`).
+  (`hidden`, which is the policy's too).
 - Actions are learned in units of the robot's own bounds, or as small steps from where
   the robot is (`action_frame = "delta"`).
 """
