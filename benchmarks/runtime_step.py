@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 
 from robostack import plugins
-from robostack.bundle import Provenance
+from robostack.bundle import NOISE, Provenance, expected_inputs
 from robostack.export import export
 from robostack.learner import Statistics
 from robostack.runtime.session import Session
@@ -38,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         session = Session(make_policy(robot, Path(folder) / "p.onnx"), "cpu")
     bare, feed = prepare(session)
-    reading = {name: array[0] for name, array in feed.items()}
+    reading = {name: array[0] for name, array in feed.items() if name != NOISE}
     rows = [
         (
             median_s(lambda: bare.run(None, feed), arguments.calls),
@@ -73,8 +73,9 @@ def prepare(session: Session) -> tuple[onnxruntime.InferenceSession, dict]:
         session.policy.model, options, providers=["CPUExecutionProvider"]
     )
     rng = np.random.default_rng(0)
-    sizes = {k: a.size for k, a in session.policy.manifest.robot.observation.items()}
-    return bare, {k: rng.normal(size=(1, n)).astype("f4") for k, n in sizes.items()}
+    shapes = expected_inputs(session.policy.manifest)
+    feed = {k: rng.normal(size=(1, *n)).astype("f4") for k, n in shapes.items()}
+    return bare, feed | {NOISE: np.zeros_like(feed[NOISE])}
 
 
 def median_s(call: Callable[[], object], calls: int) -> float:

@@ -10,15 +10,13 @@ what leaves the codec is absolute all the same, in the robot's units, and within
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from robostack.learner import LearnerError, Statistics
 from robostack.spec import RobotSpec
-
-from ._nets import GaussianPolicy
 
 ActionFrame = Literal["absolute", "delta", "auto"]  # auto: delta where the robot tracks
 
@@ -108,10 +106,6 @@ class Codec(nn.Module):
         action = self._origin(observation) + unit * self.reach
         return torch.minimum(torch.maximum(action, self.low), self.high)
 
-    def spread(self, std: Tensor) -> Tensor:
-        """Return a standard deviation (..., A) in robot units."""
-        return std * self.reach
-
     def _origin(self, observation: Tensor) -> Tensor:
         return observation[:, self._tracked] if self._tracked else self.middle
 
@@ -131,26 +125,38 @@ def tracked(spec: RobotSpec, frame: ActionFrame) -> slice | None:
     return slice(start, start + spec.action.size)
 
 
-class Deployed(nn.Module):
+class Actor(Protocol):
+    """A network that gives actions in [-1, 1], and draws them from noise."""
+
+    def __call__(self, observation: Tensor) -> Tensor:
+        """Return the deterministic action (B, A), that of noise 0."""
+
+    def sample(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Return the action (B, A) that standard normal `noise` (B, A) means."""
+
+
+A_co = TypeVar("A_co", bound=Actor, covariant=True)
+
+
+class Deployed(nn.Module, Generic[A_co]):
     """A policy as a robot runs it: readings in, actions in robot units out.
 
-    One that is not `stochastic` has no spread.
+    One that is `stochastic` takes noise after the readings, and draws from it.
     """
 
-    def __init__(
-        self, codec: Codec, policy: GaussianPolicy, *, stochastic: bool = True
-    ) -> None:
+    def __init__(self, codec: Codec, policy: A_co, *, stochastic: bool = True) -> None:
         super().__init__()
         self.codec = codec
         self.policy = policy
         self.stochastic = stochastic
 
-    def forward(self, *readings: Tensor) -> tuple[Tensor, ...]:
-        """Return action and spread, (B, A) each, for arrays (B, n) in spec order."""
+    def forward(self, *arrays: Tensor) -> Tensor:
+        """Return actions (B, A) for readings (B, n) in spec order, and noise (B, A)."""
+        readings = arrays[:-1] if self.stochastic else arrays
         observation = torch.cat(readings, dim=-1)
-        unit = self.policy(self.codec.observation(observation))
-        action = self.codec.decode(unit, observation)
-        if not self.stochastic:
-            return (action,)
-        std = self.codec.spread(self.policy.log_std.exp())
-        return action, std.expand_as(action)
+        seen = self.codec.observation(observation)
+        if self.stochastic:
+            unit = self.policy.sample(seen, arrays[-1])
+        else:
+            unit = self.policy(seen)
+        return self.codec.decode(unit, observation)

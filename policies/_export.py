@@ -10,25 +10,29 @@ from collections.abc import Iterator
 
 import torch
 
+from robostack.bundle import NOISE
 from robostack.spec import RobotSpec
 
-from ._codec import Deployed
+from ._codec import Actor, Deployed
 
 _LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-def export_onnx(policy: Deployed, spec: RobotSpec) -> bytes:
+def export_onnx(policy: Deployed[Actor], spec: RobotSpec) -> bytes:
     """Return `policy` as an ONNX file: an input per observation array, by its name."""
     policy = copy.deepcopy(policy).cpu().eval()
-    readings = tuple(torch.zeros(2, array.size) for array in spec.observation.values())
+    sizes = {name: array.size for name, array in spec.observation.items()}
+    if policy.stochastic:
+        sizes |= {NOISE: spec.action.size}
+    arrays = tuple(torch.zeros(2, size) for size in sizes.values())
     batch = torch.export.Dim("batch")
     with _quiet():
         program = torch.onnx.export(
             policy,
-            readings,
-            input_names=list(spec.observation),
-            output_names=["action", "action_std"][: 1 + policy.stochastic],
-            dynamic_shapes=(tuple({0: batch} for _ in readings),),
+            arrays,
+            input_names=list(sizes),
+            output_names=["action"],
+            dynamic_shapes=(tuple({0: batch} for _ in arrays),),
             dynamo=True,
             external_data=False,
             verbose=False,

@@ -8,6 +8,7 @@ the number of updates, so that a phase with other settings can go on from any st
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import pickle
@@ -18,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robostack.learner import Batch, LearnerError
+from robostack.learner import Batch, LearnerError, noise
 from robostack.spec import Array, RobotSpec, float32
 
-from ._codec import EDGE, Codec, Deployed
+from ._codec import EDGE, Actor, Codec, Deployed
 from ._export import export_onnx
-from ._nets import GaussianPolicy
+from ._nets import Critic, GaussianPolicy
 
+_MAYBE_UNKNOWN = ("reward", "mc_return")  # where nobody labelled rewards
 VERSION = 1  # raise on any change of what `state` holds
 
 
@@ -36,6 +38,10 @@ class Inputs(NamedTuple):
     action: Tensor  # (B, A), within (-1, 1)
     reward: Tensor  # (B,)
     discount: Tensor  # (B,)
+
+    def td_target(self, future: Tensor) -> Tensor:
+        """Return what critics should say (B,), where `future` (B,) is what comes."""
+        return self.reward + self.discount * future
 
 
 class Mean(SupportsFloat):
@@ -75,7 +81,7 @@ class TorchLearner:
 
     def _adopt(
         self,
-        policy: Deployed,
+        policy: Deployed[Actor],
         nets: Mapping[str, nn.Module],
         optimizers: Mapping[str, torch.optim.Optimizer],
     ) -> None:
@@ -86,17 +92,16 @@ class TorchLearner:
         self._optimizers = dict(optimizers)
 
     def act(self, observation: Array, rng: np.random.Generator | None) -> Array:
-        """Return actions (B, A) [robot units]; the mean, or a sample drawn by `rng`."""
-        action, *std = self._forward(observation)
-        if rng is None or not std:
-            return action
-        noise = rng.standard_normal(action.shape, dtype=np.float32)
-        return self.spec.action.clip(action + std[0] * noise)
-
-    def action_std(self, observation: Array) -> Array:
-        """Return the spread (B, A) of sampled actions; 0 where there is none."""
-        action, *std = self._forward(observation)
-        return std[0] if std else np.zeros_like(action)
+        """Return actions (B, A) [robot units]; samples, if drawn by `rng`."""
+        arrays = [float32(observation)]
+        if self.stochastic:
+            shape = (len(observation), self.spec.action.size)
+            drawn = np.zeros(shape, np.float32) if rng is None else noise(rng, shape)
+            arrays.append(drawn)
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(array).to(self._device) for array in arrays]
+            action: Array = self._policy(*tensors).cpu().numpy().copy()
+        return action
 
     def export(self) -> bytes:
         """Return the policy as one ONNX graph; robostack/bundle.py has the layout."""
@@ -153,10 +158,10 @@ class TorchLearner:
         action = self._codec.encode(action, raw[:size])
         return Inputs(observations, observations[:size], action, reward, discount)
 
-    @torch.inference_mode()
-    def _forward(self, observation: Array) -> list[Array]:
-        raw = torch.from_numpy(float32(observation)).to(self._device)
-        return [output.cpu().numpy().copy() for output in self._policy(raw)]
+    def _noise(self, *lead: int) -> Tensor:
+        """Return standard normal numbers (*lead, A) of the learner's own generator."""
+        shape = (*lead, self.spec.action.size)
+        return torch.randn(shape, generator=self._rng, device=self._device)
 
 
 def make_policy(
@@ -166,11 +171,25 @@ def make_policy(
     *,
     dropout: float = 0.0,
     stochastic: bool = True,
-) -> Deployed:
+) -> Deployed[GaussianPolicy]:
     """Return a Gaussian policy of the sizes of `codec`, ready to be deployed."""
     sizes = (len(codec.mean), *hidden, len(codec.low))
     policy = GaussianPolicy(sizes, rng, dropout=dropout)
     return Deployed(codec, policy, stochastic=stochastic)
+
+
+def make_critics(
+    codec: Codec,
+    hidden: tuple[int, ...],
+    rng: torch.Generator,
+    *,
+    members: int,
+    norm: bool = False,
+) -> tuple[Critic, Critic]:
+    """Return an ensemble of critics of the sizes of `codec`, and its target."""
+    sizes = (len(codec.mean) + len(codec.low), *hidden, 1)
+    critic = Critic(sizes, rng, lead=(members,), norm=norm)
+    return critic, copy.deepcopy(critic).requires_grad_(False)
 
 
 def adam(nets: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:
@@ -197,14 +216,27 @@ def check(spec: RobotSpec, batch: Batch) -> None:
     """Raise LearnerError if `batch` is misshapen, or not finite but for its rewards."""
     size, observed, acted = len(batch.reward), spec.observation_size, spec.action.size
     shapes = [(size, observed), (size, acted), (size,), (size,), (size, observed)]
+    shapes.append((size,))
     for name, column, shape in zip(batch._fields, batch, shapes, strict=True):
+        if column is None:
+            continue
         if column.shape != shape:
             raise LearnerError(
                 f"expected {name} of shape {shape} in a batch for {spec.name}, "
                 f"got {column.shape}"
             )
-        if name != "reward" and not np.isfinite(column).all():
+        if name not in _MAYBE_UNKNOWN and not np.isfinite(column).all():
             raise LearnerError(f"not finite in a batch: {_bad(spec, name, column)}")
+
+
+def check_return(batch: Batch) -> Array:
+    """Return the Monte-Carlo returns (B,) of `batch`; raise if they are not known."""
+    if batch.mc_return is None or not np.isfinite(batch.mc_return).all():
+        raise LearnerError(
+            "expected finite returns-to-go in a batch, got none or not finite: "
+            "mc_return; a replay over whole episodes with rewards gives them"
+        )
+    return batch.mc_return
 
 
 def check_reward(batch: Batch) -> None:

@@ -2,12 +2,13 @@
 
     Linear, Mlp       weights (*lead, I, O): leading axes are members of an ensemble, or
                       seeds, and run as one batched matmul
+    Critic            Q(s, a)
     GaussianPolicy    mean = tanh(mlp), spread independent of the observation
+    Squashed...       action = tanh(Gaussian), whose mean and spread the mlp gives
     polyak_update     slow copies
 
 Inputs are (B, I) for all members alike, or (*lead, B, I); outputs are (*lead, B, O).
-Losses reduce over the batch, the last axis, and sum over the leading ones, so that
-whoever adds a leading axis trains independent copies.
+Everything is made where the random generator is.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 LOG_STD_LOW, LOG_STD_HIGH = -5.0, 2.0
+SQUASHED_LOG_STD_LOW = -20.0  # a squashed policy may become deterministic
+_SMALL = 0.01  # scale of the last weights of a squashed policy, to begin near uniform
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
@@ -30,25 +34,50 @@ class Linear(nn.Module):
         self, inputs: int, outputs: int, lead: tuple[int, ...], rng: torch.Generator
     ) -> None:
         super().__init__()
-        weight = torch.empty(*lead, inputs, outputs)
+        weight = torch.empty(*lead, inputs, outputs, device=rng.device)
         for member in weight.view(-1, inputs, outputs):
             nn.init.orthogonal_(member, gain=math.sqrt(2.0), generator=rng)
         self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(torch.zeros(*lead, 1, outputs))
+        self.bias = nn.Parameter(torch.zeros(*lead, 1, outputs, device=rng.device))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, I) or (*lead, B, I) to (*lead, B, O)."""
-        dimensions = self.weight.dim()
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        """Map (B, I) or (*lead, B, I) to (*lead, B, O), or by some `members` alone."""
+        weight, bias = _chosen((self.weight, self.bias), members)
+        dimensions = weight.dim()
         if dimensions == 2:
-            return torch.addmm(self.bias, x, self.weight)
+            return torch.addmm(bias, x, weight)
         if dimensions == 3:
-            x = x.expand(self.weight.shape[0], *x.shape[-2:])
-            return torch.baddbmm(self.bias, x, self.weight)
-        return torch.matmul(x, self.weight) + self.bias
+            x = x.expand(weight.shape[0], *x.shape[-2:])
+            return torch.baddbmm(bias, x, weight)
+        return torch.matmul(x, weight) + bias
+
+
+class LayerNorm(nn.Module):
+    """Layer normalization, with a scale and a shift for every member."""
+
+    def __init__(self, size: int, lead: tuple[int, ...], device: torch.device) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(*lead, 1, size, device=device))
+        self.shift = nn.Parameter(torch.zeros(*lead, 1, size, device=device))
+
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        """Normalize the last axis of (*lead, B, H)."""
+        scale, shift = _chosen((self.scale, self.shift), members)
+        return torch.addcmul(shift, functional.layer_norm(x, x.shape[-1:]), scale)
+
+
+def _chosen(
+    parameters: tuple[Tensor, Tensor], members: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    first, second = parameters
+    return parameters if members is None else (first[members], second[members])
 
 
 class Mlp(nn.Module):
-    """ReLU layers of sizes (I, H, ..., O); dropout after each, where asked for."""
+    """ReLU layers of sizes (I, H, ..., O).
+
+    Where asked for, layer normalization before each ReLU, and dropout after it.
+    """
 
     def __init__(
         self,
@@ -57,24 +86,37 @@ class Mlp(nn.Module):
         *,
         lead: tuple[int, ...] = (),
         dropout: float = 0.0,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         pairs = itertools.pairwise(sizes)
         self.layers = nn.ModuleList([Linear(i, o, lead, rng) for i, o in pairs])
+        normed = sizes[1:-1] if norm else ()
+        self.norms = nn.ModuleList([LayerNorm(n, lead, rng.device) for n in normed])
         self._rng = rng
         self._dropout = dropout
 
-    def forward(self, x: Tensor, *, drop: bool = False) -> Tensor:
-        """Map (B, I) or (*lead, B, I) to (*lead, B, O)."""
+    def forward(
+        self, x: Tensor, *, drop: bool = False, members: Tensor | None = None
+    ) -> Tensor:
+        """Map (B, I) or (*lead, B, I) to (*lead, B, O).
+
+        With `members` (M,) of an ensemble, to (M, B, O), at their cost alone.
+        """
         *hidden, last = self.layers
-        for layer in hidden:
-            x = layer(x).relu_()
+        for i, layer in enumerate(hidden):
+            x = layer(x, members)
+            if self.norms:
+                x = self.norms[i](x, members)
+            x = x.relu_()
             if drop and self._dropout:
                 x = self._drop(x)
-        return last(x)  # type: ignore[no-any-return]
+        return last(x, members)  # type: ignore[no-any-return]
 
     def member(self, x: Tensor, index: int) -> Tensor:
         """Map (B, I) to (B, O) by one member of an ensemble, at its cost alone."""
+        if self.norms:
+            return self(x, members=torch.tensor([index], device=x.device)).squeeze(0)  # type: ignore[no-any-return]
         *hidden, last = self.layers
         for layer in hidden:
             x = _member(layer, x, index).relu_()
@@ -85,6 +127,17 @@ class Mlp(nn.Module):
         kept = 1.0 - self._dropout
         mask = torch.empty_like(x).bernoulli_(kept, generator=self._rng)
         return x * mask.div_(kept)
+
+
+class Critic(Mlp):
+    """An ensemble of Q(s, a) of sizes (O + A, H, ..., 1)."""
+
+    def q(
+        self, observation: Tensor, action: Tensor, members: Tensor | None = None
+    ) -> Tensor:
+        """Return the values (*lead, B) of `action` (B, A) at `observation` (B, O)."""
+        pair = torch.cat((observation, action), dim=-1)
+        return self(pair, members=members).squeeze(-1)  # type: ignore[no-any-return]
 
 
 def _member(layer: nn.Module, x: Tensor, index: int) -> Tensor:
@@ -109,11 +162,18 @@ class GaussianPolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.mlp = Mlp(sizes, rng, lead=lead, dropout=dropout)
-        self.raw_log_std = nn.Parameter(torch.zeros(*lead, 1, sizes[-1]))
+        self.raw_log_std = nn.Parameter(
+            torch.zeros(*lead, 1, sizes[-1], device=rng.device)
+        )
 
     def forward(self, observation: Tensor, *, drop: bool = False) -> Tensor:
         """Return the mean (*lead, B, A)."""
         return self.mlp(observation, drop=drop).tanh()  # type: ignore[no-any-return]
+
+    def sample(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Return the action (*lead, B, A) that standard normal `noise` means."""
+        sample: Tensor = self(observation) + self.log_std.exp() * noise
+        return sample.clamp(-1.0, 1.0)
 
     @property
     def log_std(self) -> Tensor:
@@ -130,6 +190,67 @@ class GaussianPolicy(nn.Module):
         error = (action - mean) * (-log_std).exp()
         constant = (log_std + _LOG_SQRT_2PI).sum(-1)
         return -0.5 * error.square().sum(-1) - constant
+
+
+class SquashedGaussianPolicy(nn.Module):
+    """tanh of a diagonal Gaussian; mean and spread depend on the observation.
+
+    That of soft actor-critics (Haarnoja et al., 2018; arXiv:1812.05905, appendix C).
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        rng: torch.Generator,
+        *,
+        lead: tuple[int, ...] = (),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        *inner, actions = sizes
+        self.mlp = Mlp((*inner, 2 * actions), rng, lead=lead, dropout=dropout)
+        with torch.no_grad():
+            self.mlp.layers[-1].get_parameter("weight").mul_(_SMALL)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Return the action (*lead, B, A) of noise 0."""
+        return self.moments(observation)[0].tanh()
+
+    def moments(
+        self, observation: Tensor, *, drop: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean and logarithm of the spread before tanh, (*lead, B, A) each."""
+        mean, log_std = self.mlp(observation, drop=drop).chunk(2, dim=-1)
+        return mean, log_std.clamp(SQUASHED_LOG_STD_LOW, LOG_STD_HIGH)
+
+    def sample(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Return the action (*lead, B, A) that standard normal `noise` means."""
+        mean, log_std = self.moments(observation)
+        return (mean + log_std.exp() * noise).tanh()
+
+
+def squash(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what actions (..., B, A) `noise` means, and their log-density (..., B).
+
+    log pi(a) = log N(u; mean, std) - sum log(1 - tanh(u)^2), a = tanh(u): equation 26
+    of arXiv:1812.05905.
+    """
+    raw = mean + log_std.exp() * noise
+    density = -0.5 * noise.square() - log_std - _LOG_SQRT_2PI
+    return raw.tanh(), (density - _log_slope(raw)).sum(-1)
+
+
+def squashed_density(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
+    """Return the log-density (..., B) of `action` (..., B, A), within (-1, 1)."""
+    raw = action.atanh()
+    error = (raw - mean) * (-log_std).exp()
+    density = -0.5 * error.square() - log_std - _LOG_SQRT_2PI
+    return (density - _log_slope(raw)).sum(-1)
+
+
+def _log_slope(raw: Tensor) -> Tensor:
+    """Return log(1 - tanh(raw)^2), without the cancellation near 1."""
+    return 2.0 * (math.log(2.0) - raw - functional.softplus(-2.0 * raw))
 
 
 @torch.no_grad()

@@ -22,7 +22,6 @@ Where we differ from the paper, and what it changes:
 
 from __future__ import annotations
 
-import copy
 from typing import Literal, SupportsFloat
 
 import msgspec
@@ -39,10 +38,12 @@ from ._learner import (
     TorchLearner,
     adam,
     check_reward,
+    make_critics,
     make_policy,
     minimize,
 )
-from ._nets import Mlp, polyak_update
+from ._losses import cloning_loss, critic_loss, limited_weight
+from ._nets import polyak_update
 
 NEEDS_REWARD = True
 
@@ -73,22 +74,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
-def critic_loss(qs: Tensor, td_target: Tensor) -> Tensor:
-    """Squared TD error, summed over the critics; `qs` (K, B), `td_target` (B,)."""
-    return (qs - td_target).square().mean(-1).sum()
-
-
 def advantage_weight(advantage: Tensor, config: Config) -> Tensor:
     """Return exp(advantage / lambda), limited or of mean 1 over the batch; (..., B)."""
-    scaled = config.inverse_temperature * advantage
     if config.weights == "batch":
+        scaled = config.inverse_temperature * advantage
         return scaled.softmax(-1) * scaled.shape[-1]
-    return scaled.exp().clamp(max=config.max_weight)
-
-
-def policy_loss(log_prob: Tensor, weight: Tensor) -> Tensor:
-    """Weighted negative log-likelihood; both (..., B)."""
-    return -(weight * log_prob).mean(-1).sum()
+    return limited_weight(advantage, config.inverse_temperature, config.max_weight)
 
 
 class Learner(TorchLearner):
@@ -107,11 +98,10 @@ class Learner(TorchLearner):
         super().__init__(spec, codec, config.device, seed)
         self._config = config
         policy = make_policy(codec, config.hidden, self._rng, dropout=config.dropout)
-        self.policy = policy.policy.to(self._device)
-        sizes = (spec.observation_size + spec.action.size, *config.hidden, 1)
-        lead = (config.critics,)
-        self.critic = Mlp(sizes, self._rng, lead=lead).to(self._device)
-        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.policy = policy.policy
+        self.critic, self.target = make_critics(
+            codec, config.hidden, self._rng, members=config.critics
+        )
         self._adam = adam([self.policy, self.critic], config.learning_rate)
         nets = {"policy": self.policy, "critic": self.critic, "target": self.target}
         self._adopt(policy, nets, {"both": self._adam})
@@ -122,16 +112,16 @@ class Learner(TorchLearner):
         inputs, config = self._inputs(batch), self._config
         here, after = inputs.observations.chunk(2)
         with torch.no_grad():
-            future = self._least(self.target, after, self._sample(after))
+            future = self.target.q(after, self._sample(after)).amin(0)  # (B,)
             td_target = inputs.reward + inputs.discount * future
             value = sum(
-                self._least(self.critic, here, self._sample(here))
+                self.critic.q(here, self._sample(here)).amin(0)
                 for _ in range(config.samples)
             )
-        qs = self.critic(torch.cat((here, inputs.action), dim=-1)).squeeze(-1)
+        qs = self.critic.q(here, inputs.action)
         advantage = qs.detach().amin(0) - value / config.samples
         weight = advantage_weight(advantage, config)
-        pi_loss = policy_loss(self.policy.log_prob(here, inputs.action), weight)
+        pi_loss = cloning_loss(self.policy.log_prob(here, inputs.action), weight)
         q_loss = critic_loss(qs, td_target)
         minimize(pi_loss + q_loss, self._adam)
         polyak_update(self.target, self.critic, config.target_rate)
@@ -147,13 +137,4 @@ class Learner(TorchLearner):
 
     def _sample(self, observation: Tensor) -> Tensor:
         """Return actions (B, A) of the policy, within [-1, 1]."""
-        mean = self.policy(observation)
-        noise = torch.randn(mean.shape, generator=self._rng, device=self._device)
-        sample: Tensor = mean + self.policy.log_std.exp() * noise
-        return sample.clamp(-1.0, 1.0)
-
-    @staticmethod
-    def _least(critic: Mlp, observation: Tensor, action: Tensor) -> Tensor:
-        """Return the smallest answer (B,) of an ensemble."""
-        q: Tensor = critic(torch.cat((observation, action), dim=-1)).squeeze(-1)
-        return q.amin(0)
+        return self.policy.sample(observation, self._noise(len(observation)))

@@ -22,6 +22,7 @@ from robostack.spec import RobotSpec
 
 from ._codec import ActionFrame, Codec
 from ._learner import Mean, Rim, TorchLearner, adam, cosine, make_policy, minimize
+from ._losses import cloning_loss
 
 NEEDS_REWARD = False
 
@@ -43,11 +44,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Refuse what no run could mean."""
         if not 0 <= self.dropout < 1:
             raise LearnerError(f"expected 0 <= dropout < 1, got {self.dropout}")
-
-
-def likelihood_loss(log_prob: Tensor) -> Tensor:
-    """Negative log-likelihood; `log_prob` (..., B)."""
-    return -log_prob.mean(-1).sum()
 
 
 def square_loss(mean: Tensor, action: Tensor) -> Tensor:
@@ -77,7 +73,7 @@ class Learner(TorchLearner):
             dropout=config.dropout,
             stochastic=config.head == "gaussian",
         )
-        self.policy = policy.policy.to(self._device)
+        self.policy = policy.policy
         self._adam = adam([self.policy], config.learning_rate)
         self._adopt(policy, {"policy": self.policy}, {"policy": self._adam})
 
@@ -88,7 +84,7 @@ class Learner(TorchLearner):
         error = square_loss(mean, inputs.action)
         loss = error
         if self._config.head == "gaussian":
-            loss = likelihood_loss(self.policy.density(mean, inputs.action))
+            loss = cloning_loss(self.policy.density(mean, inputs.action))
         self._adam.param_groups[0]["lr"] = self._rate()
         minimize(loss, self._adam)
         self._updates += 1

@@ -22,7 +22,6 @@ Where we differ from the paper, and what it changes:
 
 from __future__ import annotations
 
-import copy
 from typing import Literal, SupportsFloat
 
 import msgspec
@@ -40,9 +39,11 @@ from ._learner import (
     adam,
     check_reward,
     cosine,
+    make_critics,
     make_policy,
     minimize,
 )
+from ._losses import cloning_loss, critic_loss, limited_weight
 from ._nets import Mlp, polyak_update
 
 NEEDS_REWARD = True
@@ -81,21 +82,6 @@ def value_loss(q: Tensor, v: Tensor, expectile: float) -> Tensor:
     return (weight * error.square()).mean(-1).sum()
 
 
-def critic_loss(qs: Tensor, td_target: Tensor) -> Tensor:
-    """Squared TD error, summed over the critics; `qs` (K, B), `td_target` (B,)."""
-    return (qs - td_target).square().mean(-1).sum()
-
-
-def advantage_weight(advantage: Tensor, config: Config) -> Tensor:
-    """Return exp(inverse_temperature * advantage), limited; (B,)."""
-    return (config.inverse_temperature * advantage).exp().clamp(max=config.max_weight)
-
-
-def policy_loss(log_prob: Tensor, weight: Tensor) -> Tensor:
-    """Weighted negative log-likelihood; both (B,)."""
-    return -(weight * log_prob).mean(-1).sum()
-
-
 class Learner(TorchLearner):
     """The networks of IQL and their update."""
 
@@ -113,12 +99,11 @@ class Learner(TorchLearner):
         self._config, self._steps = config, steps
         inputs, hidden = spec.observation_size, config.hidden
         policy = make_policy(codec, hidden, self._rng, dropout=config.dropout)
-        self.policy = policy.policy.to(self._device)
-        self.value = Mlp((inputs, *hidden, 1), self._rng).to(self._device)
-        sizes = (inputs + spec.action.size, *hidden, 1)
-        lead = (config.critics,)
-        self.critic = Mlp(sizes, self._rng, lead=lead).to(self._device)
-        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.policy = policy.policy
+        self.value = Mlp((inputs, *hidden, 1), self._rng)
+        self.critic, self.target = make_critics(
+            codec, hidden, self._rng, members=config.critics
+        )
         rate = config.learning_rate
         self._value_adam = adam([self.value], rate)
         self._adam = adam([self.policy, self.critic], rate)
@@ -130,19 +115,21 @@ class Learner(TorchLearner):
         """Take one gradient step on all networks."""
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config
-        pair = torch.cat((inputs.observation, inputs.action), dim=-1)
         with torch.no_grad():
-            q = self.target(pair).squeeze(-1).amin(0)  # (B,)
+            q = self.target.q(inputs.observation, inputs.action).amin(0)  # (B,)
         v = self.value(inputs.observation).squeeze(-1)
         v_loss = value_loss(q, v, config.expectile)
         minimize(v_loss, self._value_adam)
         with torch.no_grad():
             v, next_v = self.value(inputs.observations).squeeze(-1).chunk(2)  # (B,)
             td_target = inputs.reward + inputs.discount * next_v
-            weight = advantage_weight(q - v, config)
+            weight = limited_weight(
+                q - v, config.inverse_temperature, config.max_weight
+            )
         log_prob = self.policy.log_prob(inputs.observation, inputs.action)
-        pi_loss = policy_loss(log_prob, weight)
-        q_loss = critic_loss(self.critic(pair).squeeze(-1), td_target)
+        pi_loss = cloning_loss(log_prob, weight)
+        qs = self.critic.q(inputs.observation, inputs.action)
+        q_loss = critic_loss(qs, td_target)
         self._adam.param_groups[0]["lr"] = self._actor_rate()
         minimize(pi_loss + q_loss, self._adam)
         polyak_update(self.target, self.critic, config.target_rate)

@@ -35,10 +35,12 @@ from ._learner import (
     TorchLearner,
     adam,
     check_reward,
+    make_critics,
     make_policy,
     minimize,
 )
-from ._nets import Mlp, polyak_update
+from ._losses import critic_loss
+from ._nets import polyak_update
 
 NEEDS_REWARD = True
 
@@ -66,11 +68,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"expected alpha >= 0, policy_period > 0 and critics > 0, got "
                 f"{self.alpha}, {self.policy_period} and {self.critics}"
             )
-
-
-def critic_loss(qs: Tensor, td_target: Tensor) -> Tensor:
-    """Squared TD error, summed over the critics; `qs` (K, B), `td_target` (B,)."""
-    return (qs - td_target).square().mean(-1).sum()
 
 
 def policy_loss(q: Tensor, action: Tensor, logged: Tensor, alpha: float) -> Tensor:
@@ -103,11 +100,10 @@ class Learner(TorchLearner):
         super().__init__(spec, codec, config.device, seed)
         self._config = config
         policy = make_policy(codec, config.hidden, self._rng, stochastic=False)
-        self.policy = policy.policy.to(self._device)
-        sizes = (spec.observation_size + spec.action.size, *config.hidden, 1)
-        lead = (config.critics,)
-        self.critic = Mlp(sizes, self._rng, lead=lead).to(self._device)
-        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.policy = policy.policy
+        self.critic, self.target = make_critics(
+            codec, config.hidden, self._rng, members=config.critics
+        )
         self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self._policy_adam = adam([self.policy.mlp], config.learning_rate)
         self._critic_adam = adam([self.critic], config.learning_rate)
@@ -126,8 +122,7 @@ class Learner(TorchLearner):
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config
         td_target = self._td_target(inputs)
-        pair = torch.cat((inputs.observation, inputs.action), dim=-1)
-        qs = self.critic(pair).squeeze(-1)
+        qs = self.critic.q(inputs.observation, inputs.action)
         q_loss = critic_loss(qs, td_target)
         minimize(q_loss, self._critic_adam)
         if self._updates % config.policy_period == 0:
@@ -145,14 +140,10 @@ class Learner(TorchLearner):
         """Return the regression target of the critic (B,)."""
         config = self._config
         after = inputs.observations[len(inputs.observation) :]
-        noise = torch.randn(
-            inputs.action.shape, generator=self._rng, device=self._device
-        )
         limit = config.noise_limit
-        noise = noise.mul_(config.policy_noise).clamp_(-limit, limit)
+        noise = self._noise(len(after)).mul_(config.policy_noise).clamp_(-limit, limit)
         action = (self.target_policy(after) + noise).clamp_(-1.0, 1.0)
-        q: Tensor = self.target(torch.cat((after, action), dim=-1)).squeeze(-1)
-        return inputs.reward + inputs.discount * q.amin(0)
+        return inputs.reward + inputs.discount * self.target.q(after, action).amin(0)
 
     def _improve(self, inputs: Inputs) -> None:
         """Take one gradient step on the policy; let the targets follow."""

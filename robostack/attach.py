@@ -99,7 +99,7 @@ def attach(model_path: Path, contract_path: Path, path: Path) -> Attached:
         state=state,
         provenance=_provenance(model_path, contract),
         golden=Golden(
-            inputs, actions.reshape(len(actions), -1).tolist(), [], contract.tolerance
+            inputs, actions.reshape(len(actions), -1).tolist(), contract.tolerance
         ),
         graph_sha256="",
     )

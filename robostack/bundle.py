@@ -10,12 +10,12 @@ reader opens, while reading and checking it here needs neither onnx nor ONNX Run
 
 Graph inputs, float32: one per observation array, by its own name, (batch, n), or
 (batch, history, n) where the manifest declares history; `state.<name>`, (batch, n),
-where it declares recurrent state. Outputs: `action`, (batch, A) or (batch, chunk, A),
-in the robot's units and within its bounds; `action_std`, (batch, A), where the policy
-is stochastic: a sample is clip(action + action_std * N(0, 1), low, high); and
-`next_state.<name>`. Scaling, concatenation and limits are inside the graph. Row i of a
-chunk is the action for the i-th control period from the reading on; recurrent state
-advances once an inference.
+where it declares recurrent state; `noise`, shaped as the action, where the policy is
+stochastic: 0 gives the deterministic action, standard normal numbers a sample, whatever
+the distribution. Outputs: `action`, (batch, A) or (batch, chunk, A), in the robot's
+units and within its bounds; and `next_state.<name>`. Scaling, concatenation, sampling
+and limits are inside the graph. Row i of a chunk is the action for the i-th control
+period from the reading on; recurrent state advances once an inference.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from robostack import protobuf, signing
 from robostack.protobuf import Port, ProtobufError
 from robostack.spec import Array, RobotSpec, SpecError, float32
 
-SCHEMA = 1  # raise on any change of the manifest or of the layout
+SCHEMA = 2  # raise on any change of the manifest or of the layout
+NOISE = "noise"  # the input that a stochastic policy draws with
 _MANIFEST_KEY, _HASH_KEY = "robostack", "robostack.sha256"
 _SIGNATURE_KEY = "robostack.signature"
 _TRAILER_SIZE = len(protobuf.metadata_entry(_HASH_KEY, "0" * 64))
@@ -61,9 +62,8 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Inputs with the trainer's own outputs: the robot tests itself with them."""
 
-    inputs: dict[str, list[list[float]]]  # by graph input, (N, n)
+    inputs: dict[str, list[list[float]]]  # by graph input, noise included, (N, n)
     action: list[list[float]]  # (N, A), or (N, chunk * A)
-    action_std: list[list[float]]  # the same; empty if deterministic
     tolerance: float  # largest difference allowed [action units]
 
 
@@ -76,7 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     semantics: Semantics  # of the action
     history: int  # readings the policy sees; 1 is the newest only
     chunk: int  # actions per inference
-    stochastic: bool  # has the output action_std
+    stochastic: bool  # has the input noise
     state: dict[str, int]  # recurrent state: name -> size
     provenance: Provenance
     golden: Golden
@@ -175,15 +175,13 @@ def expected_inputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
     """Return the graph inputs, by name, with their shapes after the batch axis."""
     window = () if manifest.history == 1 else (manifest.history,)
     arrays = {k: (*window, a.size) for k, a in manifest.robot.observation.items()}
-    return arrays | {f"state.{k}": (n,) for k, n in manifest.state.items()}
+    noise = {NOISE: _action_shape(manifest)} if manifest.stochastic else {}
+    return arrays | {f"state.{k}": (n,) for k, n in manifest.state.items()} | noise
 
 
 def expected_outputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
     """Return the graph outputs, by name, with their shapes after the batch axis."""
-    chunk = () if manifest.chunk == 1 else (manifest.chunk,)
-    actions = {"action": (*chunk, manifest.robot.action.size)}
-    if manifest.stochastic:
-        actions["action_std"] = actions["action"]
+    actions = {"action": _action_shape(manifest)}
     return actions | {f"next_state.{k}": (n,) for k, n in manifest.state.items()}
 
 
@@ -192,6 +190,11 @@ def golden_inputs(manifest: Manifest) -> dict[str, Array]:
     shapes = expected_inputs(manifest)
     golden = manifest.golden.inputs
     return {k: float32(golden[k]).reshape(-1, *shape) for k, shape in shapes.items()}
+
+
+def _action_shape(manifest: Manifest) -> tuple[int, ...]:
+    chunk = () if manifest.chunk == 1 else (manifest.chunk,)
+    return (*chunk, manifest.robot.action.size)
 
 
 def _split_signature(model: bytes) -> tuple[bytes, str]:
@@ -233,6 +236,11 @@ def _decode(content: str, path: Path) -> Manifest:
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, SpecError) as error:
         raise BundleError(f"{path}: the manifest is malformed: {error}") from error
+    if manifest.stochastic and NOISE in manifest.robot.observation:
+        raise BundleError(
+            f"{path}: the robot observes an array named {NOISE!r}, the input that a "
+            "stochastic policy draws with; name that array otherwise"
+        )
     if manifest.robot.digest != manifest.robot_digest:
         raise BundleError(
             f"{path}: its robot has digest {manifest.robot.digest}, expected "

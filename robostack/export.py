@@ -1,7 +1,7 @@
 """Export a trained policy as a bundle, and prove that the file acts as the policy did.
 
 The proof replays random, edge and recorded observations in several batch sizes through
-ONNX Runtime and through the trained networks, mean and sampled head. A file that
+ONNX Runtime and through the trained networks, without noise and with. A file that
 differs by more than the tolerance is not written.
 """
 
@@ -25,7 +25,7 @@ from robostack.bundle import (
     Semantics,
 )
 from robostack.data.dataset import open_dataset
-from robostack.learner import Learner
+from robostack.learner import Learner, noise
 from robostack.runtime.session import Batched
 from robostack.spec import Array, RobotSpec, concatenate, float32, split
 from robostack.training import checkpoint, run
@@ -48,7 +48,7 @@ class Proof(NamedTuple):
     rows: int
     batch_sizes: tuple[int, ...]
     action_error: float  # largest, over all rows and batch sizes
-    sample_error: float  # of the sampled head, under the same noise
+    sample_error: float  # of samples, under the same noise
     tolerance: float
 
 
@@ -130,8 +130,6 @@ def export(
             f"expected at most {tolerance:.3g}; nothing was written"
         )
     robot = learner.spec
-    golden = observations[:: max(1, len(observations) // _GOLDEN_ROWS)][:_GOLDEN_ROWS]
-    spread = learner.action_std(golden) if learner.stochastic else golden[:0]
     manifest = Manifest(
         schema=bundle.SCHEMA,
         robot=robot,
@@ -142,12 +140,7 @@ def export(
         stochastic=learner.stochastic,
         state={},
         provenance=provenance,
-        golden=Golden(
-            inputs={k: v.tolist() for k, v in split(robot, golden).items()},
-            action=learner.act(golden, None).tolist(),
-            action_std=spread.tolist(),
-            tolerance=tolerance,
-        ),
+        golden=_golden(learner, observations, tolerance),
         graph_sha256="",
     )
     return bundle.write(path, graph, manifest), proof
@@ -158,21 +151,44 @@ def prove(
 ) -> Proof:
     """Compare `graph` under ONNX Runtime with `learner` on `observations` (N, O)."""
     run = Batched(graph)
-    low, high = float32(learner.spec.action.low), float32(learner.spec.action.high)
     action_error = sample_error = 0.0
     for size in BATCH_SIZES:
         for start in range(0, len(observations), size):
             rows = observations[start : start + size]
-            outputs = run(split(learner.spec, rows))
-            action = outputs["action"]
-            std = outputs["action_std"] if learner.stochastic else 0 * action
-            action_error = max(action_error, _gap(action, learner.act(rows, None)))
-            action_error = max(action_error, _gap(std, learner.action_std(rows)))
-            noise = np.random.default_rng(start).standard_normal(std.shape, np.float32)
-            sample = np.clip(action + std * noise, low, high)
-            theirs = learner.act(rows, np.random.default_rng(start))
-            sample_error = max(sample_error, _gap(sample, theirs))
+            ours = run(graph_inputs(learner, rows, None))["action"]
+            action_error = max(action_error, _gap(ours, learner.act(rows, None)))
+            ours = run(graph_inputs(learner, rows, _rng(start)))["action"]
+            sample_error = max(sample_error, _gap(ours, learner.act(rows, _rng(start))))
     return Proof(len(observations), BATCH_SIZES, action_error, sample_error, tolerance)
+
+
+def graph_inputs(
+    learner: Learner, observations: Array, rng: np.random.Generator | None
+) -> dict[str, Array]:
+    """Return the inputs by which a graph acts as `learner.act(observations, rng)`."""
+    arrays = split(learner.spec, observations)
+    if not learner.stochastic:
+        return arrays
+    shape = (len(observations), learner.spec.action.size)
+    drawn = np.zeros(shape, np.float32) if rng is None else noise(rng, shape)
+    return arrays | {bundle.NOISE: drawn}
+
+
+def _golden(learner: Learner, observations: Array, tolerance: float) -> Golden:
+    """Return some of `observations` (N, O), and what is done; then drawn samples."""
+    rows = observations[:: max(1, len(observations) // _GOLDEN_ROWS)][:_GOLDEN_ROWS]
+    seeds = (None, 0) if learner.stochastic else (None,)
+    inputs = [graph_inputs(learner, rows, _rng(seed)) for seed in seeds]
+    actions = [learner.act(rows, _rng(seed)) for seed in seeds]
+    return Golden(
+        inputs={k: np.concatenate([i[k] for i in inputs]).tolist() for k in inputs[0]},
+        action=np.concatenate(actions).tolist(),
+        tolerance=tolerance,
+    )
+
+
+def _rng(seed: int | None) -> np.random.Generator | None:
+    return None if seed is None else np.random.default_rng(seed)
 
 
 def probes(robot: RobotSpec, recorded: Array) -> Array:

@@ -27,6 +27,7 @@ class Batch(NamedTuple):
     reward: Array  # (B,)
     discount: Array  # (B,)
     next_observation: Array  # (B, O)
+    mc_return: Array | None = None  # (B,) discounted return to go of the data
 
 
 class Statistics(NamedTuple):
@@ -38,20 +39,25 @@ class Statistics(NamedTuple):
     return_high: float
 
 
+def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return what samples of actions are made from: standard normal numbers."""
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
 class Learner(Protocol):
     """Networks and their update."""
 
     spec: RobotSpec
-    stochastic: bool  # its actions have a spread, and so has what it exports
+    stochastic: bool  # its actions can be drawn, and so can those of what it exports
 
     def update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step; the metrics are read only when they are logged."""
 
     def act(self, observation: Array, rng: np.random.Generator | None) -> Array:
-        """Return actions (B, A) [robot units]; the mean, or a sample drawn by `rng`."""
+        """Return actions (B, A) [robot units], or samples of them.
 
-    def action_std(self, observation: Array) -> Array:
-        """Return the spread (B, A) of sampled actions; 0 where there is none."""
+        A sample follows from `noise(rng, shape)` alone, as in the exported graph.
+        """
 
     def export(self) -> bytes:
         """Return the policy as one ONNX graph; robostack/bundle.py has the layout."""

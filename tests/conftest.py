@@ -18,6 +18,7 @@ import pytest
 from robostack.bundle import SCHEMA, Bundle, Golden, Manifest, Provenance, write
 from robostack.spec import ArraySpec, RobotSpec, float32, split
 
+SPREAD = 0.1  # of the actions of the linear graph
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -57,7 +58,7 @@ def gain(robot: RobotSpec):
 
 
 def linear_graph(robot: RobotSpec) -> bytes:
-    """Return action = clip(observation @ gain), action_std = 0.1, as ONNX."""
+    """Return action = clip(observation @ gain + 0.1 * noise), as ONNX."""
     onnx = pytest.importorskip("onnx")
     from onnx import helper, numpy_helper
 
@@ -66,27 +67,27 @@ def linear_graph(robot: RobotSpec) -> bytes:
     nodes = [
         helper.make_node("Concat", names, ["observation"], axis=1),
         helper.make_node("MatMul", ["observation", "gain"], ["raw"]),
-        helper.make_node("Max", ["raw", "low"], ["above"]),
+        helper.make_node("Mul", ["noise", "spread"], ["drawn"]),
+        helper.make_node("Add", ["raw", "drawn"], ["sample"]),
+        helper.make_node("Max", ["sample", "low"], ["above"]),
         helper.make_node("Min", ["above", "high"], ["action"]),
-        helper.make_node("Mul", ["action", "zero"], ["nothing"]),
-        helper.make_node("Add", ["nothing", "spread"], ["action_std"]),
     ]
     constants = {
         "gain": gain(robot),
         "low": low,
         "high": high,
-        "zero": np.float32(0.0),
-        "spread": np.full(robot.action.size, 0.1, np.float32),
+        "spread": np.float32(SPREAD),
     }
 
     def port(name, size):
         return helper.make_tensor_value_info(name, 1, ["batch", size])
 
+    arrays = [port(name, a.size) for name, a in robot.observation.items()]
     graph = helper.make_graph(
         nodes,
         "linear",
-        [port(name, a.size) for name, a in robot.observation.items()],
-        [port("action", robot.action.size), port("action_std", robot.action.size)],
+        [*arrays, port("noise", robot.action.size)],
+        [port("action", robot.action.size)],
         [numpy_helper.from_array(v, k) for k, v in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
@@ -95,9 +96,10 @@ def linear_graph(robot: RobotSpec) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def linear_action(robot: RobotSpec, observation):
+def linear_action(robot: RobotSpec, observation, noise=0.0):
     """Return what the linear graph answers to observations (B, O)."""
-    return robot.action.clip(float32(observation) @ gain(robot))
+    drawn = np.float32(SPREAD) * float32(noise)
+    return robot.action.clip(float32(observation) @ gain(robot) + drawn)
 
 
 def linear_manifest(robot: RobotSpec, **changes) -> Manifest:
@@ -105,6 +107,8 @@ def linear_manifest(robot: RobotSpec, **changes) -> Manifest:
     rng = np.random.default_rng(0)
     shape = (8, robot.observation_size)
     observation = rng.uniform(-1, 1, shape).astype(np.float32)
+    noise = rng.standard_normal((8, robot.action.size), np.float32)
+    arrays = split(robot, observation) | {"noise": noise}
     fields = {
         "schema": SCHEMA,
         "robot": robot,
@@ -116,9 +120,8 @@ def linear_manifest(robot: RobotSpec, **changes) -> Manifest:
         "state": {},
         "provenance": Provenance("linear", {}, 0, 0, "", "0.1.0", "", {}),
         "golden": Golden(
-            inputs={k: v.tolist() for k, v in split(robot, observation).items()},
-            action=linear_action(robot, observation).tolist(),
-            action_std=np.full((8, robot.action.size), np.float32(0.1)).tolist(),
+            inputs={k: v.tolist() for k, v in arrays.items()},
+            action=linear_action(robot, observation, noise).tolist(),
             tolerance=1e-5,
         ),
         "graph_sha256": "",

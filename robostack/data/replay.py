@@ -101,6 +101,7 @@ class Index(NamedTuple):
     rows: Rows  # (N,) where each starts
     reward: Array  # (N,) as sampled
     discount: Array  # (N,)
+    mc_return: Array  # (N,) discounted return to go, as sampled
     returns: npt.NDArray[np.float64]  # (E,) undiscounted, of rewards as sampled
 
 
@@ -168,6 +169,7 @@ class Replay:
             self._index.reward.take(drawn),
             self._index.discount.take(drawn),
             self._store.observation(rows + 1),
+            self._index.mc_return.take(drawn),
         )
 
 
@@ -231,7 +233,7 @@ def _index(
 ) -> Index:
     items = [dataset.episodes[i] for i in kept]
     firsts = _first_rows(dataset)
-    rows, reward, discount = [], [], []
+    rows, reward, discount, to_go = [], [], [], []
     for i, item, earned in zip(kept, items, logged, strict=True):
         mask = item.transitions
         factor = np.full(item.length, gamma, np.float32)
@@ -239,6 +241,7 @@ def _index(
         rows.append(firsts[i] + np.flatnonzero(mask))
         reward.append(earned[mask] * rewarding.scale + rewarding.shift)
         discount.append(factor[mask])
+        to_go.append(returns_to_go(reward[-1], gamma, item.end))
     if not sum(map(len, rows)):
         raise ReplayError(f"expected at least one transition, {dataset.path} has none")
     changed = [r * rewarding.scale + rewarding.shift for r in logged]
@@ -246,8 +249,26 @@ def _index(
         np.concatenate(rows),
         float32(np.concatenate(reward)),
         np.concatenate(discount),
+        float32(np.concatenate(to_go)),
         _returns(items, changed),
     )
+
+
+def returns_to_go(reward: Array, gamma: float, end: End) -> npt.NDArray[np.float64]:
+    """Return the discounted sum of `reward` (T,) from each step on.
+
+    An episode that was truncated is taken to go on for ever at its mean reward: a plain
+    sum would promise that costs end where looking ended. Where every step costs the
+    same, as in sparse tasks that were not solved, this is exact.
+    """
+    total = reward.astype(np.float64)
+    if end is not End.TERMINATED and len(total) and gamma < 1:
+        total[-1] += gamma * total.mean() / (1.0 - gamma)
+    span, factor = 1, gamma
+    while span < len(total):  # sums over 1, 2, 4, ... steps
+        total[:-span] += factor * total[span:]
+        span, factor = 2 * span, factor * factor
+    return total
 
 
 def _first_rows(dataset: Dataset) -> Rows:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from robostack import plugins
+from robostack.export import graph_inputs
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.runtime.session import Batched
 from robostack.spec import ArraySpec, RobotSpec, float32
@@ -14,7 +15,10 @@ FRAMES = ["absolute", "delta"]
 SMALL = {"hidden": (32, 32)}
 STEPS = 60
 # Settings that keep an algorithm close to the data, where critics know nothing yet.
-CLOSE = {"td3_bc": {"alpha": 0.05}}
+UNKNOWABLE = 0.0125  # mean absolute deviation of the actions in `draw` [rad]
+CLONING = {"cloning_steps": 400, "policy_learning_rate": 3e-3, "temperature": 1e-3}
+CLOSE = {"td3_bc": {"alpha": 0.05}, "cql": CLONING, "cal_ql": CLONING}
+UNUSED = {"bc": ("reward", "mc_return"), "cal_ql": ()}  # columns
 
 SPEC = RobotSpec(
     name="two_joints",
@@ -63,6 +67,7 @@ def draw(rng, size=64, *, gamma=0.99):
         float32(-np.abs(action).sum(1)),
         np.full(size, gamma, np.float32),
         float32(after),
+        float32(rng.uniform(-20, 0, size)),
     )
 
 
@@ -80,13 +85,15 @@ def algorithm(request):
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_it_comes_to_act_as_good_data_does(algorithm, frame):
+    if getattr(plugins.load("policies", algorithm), "ONLINE", False):
+        pytest.skip(f"{algorithm} learns by acting")
     near = CLOSE.get(algorithm, {})
     learner = make(algorithm, steps=400, action_frame=frame, learning_rate=3e-3, **near)
     batch = draw(np.random.default_rng(5), 512)
     before = np.abs(learner.act(batch.observation, None) - batch.action).mean()
     train(learner, steps=400)
     after = np.abs(learner.act(batch.observation, None) - batch.action).mean()
-    assert after < 0.25 * before
+    assert after < max(0.25 * before, 2.5 * UNKNOWABLE)
 
 
 def test_losses_decrease(algorithm):
@@ -161,11 +168,10 @@ def test_a_damaged_state_is_refused(algorithm, damage):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_refused_by_name(algorithm, column, value):
     learner = make(algorithm)
-    needed = getattr(plugins.load("policies", algorithm), "NEEDS_REWARD", True)
     before = learner.state()
     batch = draw(np.random.default_rng(0))
     getattr(batch, column).flat[-1] = value
-    if column == "reward" and not needed:
+    if column in UNUSED.get(algorithm, ("mc_return",)):
         learner.update(batch)
         return
     with pytest.raises(LearnerError, match=column):
@@ -243,14 +249,16 @@ def test_actions_keep_within_bounds(algorithm):
         assert (action <= high).all()
 
 
-def test_samples_are_the_mean_plus_noise_of_the_spread(algorithm):
+def test_samples_follow_from_the_noise_alone(algorithm):
     learner = make(algorithm)
     observation = draw(np.random.default_rng(0)).observation
-    mean, std = learner.act(observation, None), learner.action_std(observation)
-    noise = np.random.default_rng(7).standard_normal(mean.shape, dtype=np.float32)
-    expected = SPEC.action.clip(mean + std * noise)
-    sample = learner.act(observation, np.random.default_rng(7))
-    assert np.array_equal(sample, expected)
+    mean = learner.act(observation, None)
+    sample, same, other = (
+        learner.act(observation, np.random.default_rng(seed)) for seed in (7, 7, 8)
+    )
+    assert np.array_equal(sample, same)
+    assert np.array_equal(sample, mean) != learner.stochastic
+    assert np.array_equal(sample, other) != learner.stochastic
 
 
 @pytest.mark.parametrize("frame", FRAMES)
@@ -261,15 +269,13 @@ def test_the_exported_graph_acts_as_the_learner_does(algorithm, frame, capfd):
     assert capfd.readouterr() == ("", "")  # users need not hear of exporters
     for size in (1, 2, 7, 256):
         observation = draw(np.random.default_rng(size), size).observation
-        pieces = np.split(observation, [2, 4], axis=1)
-        outputs = run(dict(zip(SPEC.observation, map(float32, pieces), strict=True)))
-        answers = {"action": learner.act(observation, None)}
-        if learner.stochastic:
-            answers["action_std"] = learner.action_std(observation)
-        assert outputs.keys() == answers.keys()
-        for name, expected in answers.items():
-            assert outputs[name].shape == (size, 2)
-            assert np.abs(outputs[name] - expected).max() <= 1e-5
+        for seed in (None, 3):
+            rngs = [None if seed is None else np.random.default_rng(3) for _ in "ab"]
+            outputs = run(graph_inputs(learner, observation, rngs[0]))
+            expected = learner.act(observation, rngs[1])
+            assert outputs.keys() == {"action"}
+            assert outputs["action"].shape == (size, 2)
+            assert np.abs(outputs["action"] - expected).max() <= 1e-5
 
 
 def test_another_robots_state_is_refused(algorithm):

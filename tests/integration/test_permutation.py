@@ -115,7 +115,7 @@ def elementwise(spec, path, gains):
     manifest = linear_manifest(
         spec,
         stochastic=False,
-        golden=Golden(zeros, [action.tolist()], [], 1e-6),
+        golden=Golden(zeros, [action.tolist()], 1e-6),
     )
     return bundle.write(path, model.SerializeToString(), manifest)
 

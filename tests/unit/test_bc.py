@@ -36,9 +36,8 @@ def test_it_learns_mean_and_spread_without_rewards(robot):
     observation = noisy(rng).observation
     error = learner.act(observation, None) - observation[:, :1]
     assert np.abs(error).mean() < 0.12
-    std = learner.action_std(observation)
-    assert std[0] == pytest.approx([0.8, 0.5], rel=0.15)
-    assert (std == std[0]).all()
+    std = 2.0 * learner.policy.log_std.exp()[0].detach()  # actions reach to 2
+    assert std.tolist() == pytest.approx([0.8, 0.5], rel=0.15)
 
 
 def test_a_deterministic_head_has_no_spread(robot):
@@ -46,7 +45,6 @@ def test_a_deterministic_head_has_no_spread(robot):
     for _ in range(100):
         learner.update(noisy(rng))
     observation = noisy(rng).observation
-    assert not learner.action_std(observation).any()
     sample = learner.act(observation, np.random.default_rng(1))
     assert np.array_equal(sample, learner.act(observation, None))
 
@@ -65,7 +63,6 @@ def test_a_deterministic_head_makes_a_bundle_that_does_not_sample(robot, tmp_pat
 def test_losses_by_hand():
     mean, action = torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     assert float(bc.square_loss(mean, action)) == pytest.approx((1 + 4) / 4)
-    assert float(bc.likelihood_loss(torch.tensor([-1.0, -3.0]))) == pytest.approx(2.0)
 
 
 def test_settings_that_mean_nothing_are_refused():

@@ -57,14 +57,14 @@ def test_a_renamed_joint_is_refused_even_with_its_hashes_made_right(policy):
 
 
 def test_another_schema_is_refused_by_its_number(policy):
-    model = rewritten(policy, lambda text: text.replace('"schema":1', '"schema":2', 1))
-    with pytest.raises(BundleError, match="schema 2, expected 1"):
+    model = rewritten(policy, lambda text: text.replace('"schema":2', '"schema":1', 1))
+    with pytest.raises(BundleError, match="schema 1, expected 2"):
         bundle.parse(model, policy.path)
 
 
 def test_an_unknown_field_in_the_manifest_is_refused(policy):
     def edit(text):
-        return text.replace('"schema":1', '"schema":1,"extra":2', 1)
+        return text.replace('"schema":2', '"schema":2,"extra":2', 1)
 
     with pytest.raises(BundleError, match="extra"):
         bundle.parse(rewritten(policy, edit), policy.path)
@@ -88,6 +88,19 @@ def test_a_graph_without_the_robots_arrays_is_refused_by_name(robot, tmp_path):
     with pytest.raises(BundleError, match=r"expected the graph inputs.*'imu'"):
         bundle.write(tmp_path / "p.onnx", linear_graph(robot), manifest)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_observation_that_would_pass_for_noise_is_refused(robot, tmp_path):
+    arrays = {"noise": robot.observation["joint_position"]}
+    other = msgspec.structs.replace(robot, observation=arrays, tracks="noise")
+    with pytest.raises(BundleError, match="name that array otherwise"):
+        bundle.write(tmp_path / "p.onnx", linear_graph(robot), linear_manifest(other))
+
+
+def test_a_stochastic_policy_without_noise_is_refused(robot, tmp_path):
+    graph = linear_graph(robot).replace(b"noise", b"n0ise")
+    with pytest.raises(BundleError, match=r"expected the graph inputs.*'noise'"):
+        bundle.write(tmp_path / "p.onnx", graph, linear_manifest(robot))
 
 
 def test_a_plain_onnx_file_says_how_to_make_a_bundle(robot, tmp_path):

@@ -63,13 +63,6 @@ def test_what_is_decoded_is_within_bounds(robot):
     assert action.tolist() == [[2.0, -2.0]]
 
 
-def test_the_spread_is_in_robot_units(robot):
-    std = torch.tensor([[0.5, 0.1]])
-    assert codec(robot).spread(std)[0].tolist() == pytest.approx([1.0, 0.2])
-    delta = codec(robot, frame="delta").spread(std)
-    assert delta[0].tolist() == pytest.approx([0.1, 0.02])
-
-
 def test_auto_is_delta_where_the_robot_tracks_and_absolute_elsewhere(robot):
     torque = msgspec.structs.replace(robot, tracks="", control="torque")
     assert codec(robot, frame="auto").reach.tolist() == pytest.approx([0.2, 0.2])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from robostack.data.dataset import create
 from robostack.data.episode import INCOMPLETE, End
-from robostack.data.replay import Replay, ReplayError
+from robostack.data.replay import Replay, ReplayError, returns_to_go
 from robostack.spec import float32
 
 
@@ -85,7 +85,7 @@ def test_every_transition_stays_in_its_episode(shapes, lazy, tmp_path_factory):
 def test_a_batch_is_float32_in_spec_order(dataset):
     batch = Replay.from_dataset(dataset).sample(np.random.default_rng(0), 32)
     shapes = [array.shape for array in batch]
-    assert shapes == [(32, 3), (32, 2), (32,), (32,), (32, 3)]
+    assert shapes == [(32, 3), (32, 2), (32,), (32,), (32, 3), (32,)]
     assert all(array.dtype == np.float32 for array in batch)
     assert all(array.flags.c_contiguous for array in batch)
 
@@ -163,3 +163,26 @@ def test_episodes_without_rewards_are_refused_by_number(tmp_path):
 def test_an_empty_dataset_is_refused(tmp_path):
     with pytest.raises(ReplayError, match="expected episodes to learn from"):
         Replay.from_dataset(create(tmp_path / "data", SPEC))
+
+
+def test_returns_to_go_are_discounted_sums():
+    reward = float32([1.0, 2.0, 4.0, 8.0, 16.0])
+    found = returns_to_go(reward, 0.5, End.TERMINATED)
+    assert found.tolist() == pytest.approx([5.0, 8.0, 12.0, 16.0, 16.0])
+
+
+def test_a_truncated_episode_is_taken_to_go_on_at_its_mean_reward():
+    found = returns_to_go(float32([-1.0, -1.0, -1.0]), 0.9, End.TRUNCATED)
+    assert found.tolist() == pytest.approx([-10.0] * 3)
+    found = returns_to_go(float32([0.0, 3.0]), 0.5, End.TRUNCATED)
+    assert found.tolist() == pytest.approx([2.25, 4.5])
+
+
+def test_batches_carry_the_return_to_go_of_rewards_as_sampled(dataset):
+    replay = Replay.from_dataset(dataset, gamma=0.9, reward_scale=2.0, reward_shift=-1)
+    batch, episode = replay.transitions(), GOLDEN[1]  # which terminates
+    first = GOLDEN[0].action.shape[0]
+    reward = 2.0 * episode.reward - 1.0
+    expected = reward[0] + 0.9 * reward[1] + 0.81 * reward[2]
+    assert batch.mc_return[first] == pytest.approx(expected, rel=1e-5)
+    assert len(batch.mc_return) == len(replay)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import linear_action, linear_graph
+from conftest import SPREAD, linear_action, linear_graph
 
 from robostack import bundle
 from robostack.bundle import BundleError, Provenance
 from robostack.export import export, last_evaluation, probes
+from robostack.learner import noise
 from robostack.spec import float32, split
 
 PROVENANCE = Provenance("linear", {"gain": 1.0}, 3, 10, "d", "0.1.0", "now", {"r": 1.5})
@@ -19,20 +20,17 @@ class LinearLearner:
 
     stochastic = True
 
-    def __init__(self, robot, error=0.0, spread=0.1):
+    def __init__(self, robot, error=0.0, spread=SPREAD):
         self.spec = robot
         self._error = error
-        self._spread = np.float32(spread)
+        self._gain = spread / SPREAD
 
     def act(self, observation, rng):
-        action = linear_action(self.spec, observation) + np.float32(self._error)
-        if rng is None:
-            return action
-        noise = rng.standard_normal(action.shape, np.float32)
-        return self.spec.action.clip(action + self._spread * noise)
-
-    def action_std(self, observation):
-        return np.full((len(observation), 2), 0.1, np.float32)
+        drawn = 0.0
+        if rng is not None:
+            drawn = self._gain * noise(rng, (len(observation), 2))
+        action = linear_action(self.spec, observation, drawn)
+        return action + np.float32(self._error)
 
     def export(self):
         return linear_graph(self.spec)

@@ -100,3 +100,72 @@ def test_polyak_moves_by_the_rate():
     expected = 0.75 * before + 0.25 * goal
     assert torch.allclose(slow.layers[0].weight, expected, atol=1e-7)
     assert torch.equal(fast.layers[0].weight, goal)
+
+
+def test_layer_norm_is_that_of_torch_for_every_member():
+    net = _nets.Mlp((3, 6, 1), generator(), lead=(2,), norm=True)
+    with torch.no_grad():
+        net.norms[0].scale.copy_(torch.rand(2, 1, 6, generator=generator(2)))
+        net.norms[0].shift.copy_(torch.rand(2, 1, 6, generator=generator(3)))
+    x = 10 * torch.randn(5, 3, generator=generator(1))
+    for i in range(2):
+        first, last = (layer.weight[i] for layer in net.layers)
+        scale, shift = net.norms[0].scale[i, 0], net.norms[0].shift[i, 0]
+        hidden = torch.nn.functional.layer_norm(x @ first, (6,), scale, shift).relu()
+        assert torch.allclose(net(x)[i], hidden @ last, atol=1e-5)
+        assert torch.allclose(net.member(x, i), hidden @ last, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_some_members_answer_as_they_do_among_all(norm):
+    net = _nets.Mlp((3, 6, 1), generator(), lead=(4,), norm=norm)
+    x, some = torch.randn(5, 3, generator=generator(1)), torch.tensor([2, 0])
+    assert torch.allclose(net(x, members=some), net(x)[some], atol=1e-6)
+
+
+def test_a_squashed_density_integrates_to_one():
+    raw = torch.linspace(-9, 9, 20001, dtype=torch.float64)[:, None]
+    action = raw.tanh()
+    for mean, log_std in ((0.0, 0.0), (1.5, -1.0), (-2.0, 0.3)):
+        moments = torch.tensor([[mean]]), torch.tensor([[log_std]])
+        density = _nets.squashed_density(*moments, action).exp()
+        assert float(torch.trapezoid(density, action[:, 0])) == pytest.approx(
+            1, abs=1e-3
+        )
+
+
+def test_a_squashed_density_is_that_of_torch():
+    mean, log_std = torch.randn(2, 7, 3, generator=generator()).double()
+    noise = torch.randn(4, 7, 3, generator=generator(1)).double()
+    action, log_prob = _nets.squash(mean, log_std, noise)
+    expected = torch.distributions.TransformedDistribution(
+        torch.distributions.Normal(mean, log_std.exp()),
+        [torch.distributions.TanhTransform(cache_size=1)],
+    )
+    assert action.shape == (4, 7, 3)
+    kept = action.abs().amax(-1) < 0.999999  # beyond it atanh, not ours, is inexact
+    found = _nets.squashed_density(mean, log_std, action)
+    assert torch.allclose(found[kept], log_prob[kept])
+    assert torch.allclose(expected.log_prob(action).sum(-1)[kept], log_prob[kept])
+
+
+def test_a_squashed_density_and_its_gradient_stay_finite_far_out():
+    mean = torch.tensor([[40.0, -40.0]], requires_grad=True)
+    _, log_prob = _nets.squash(mean, torch.zeros(1, 2), torch.zeros(1, 2))
+    log_prob.sum().backward()
+    assert torch.isfinite(log_prob).all()
+    assert mean.grad[0].tolist() == pytest.approx([2.0, -2.0])
+
+
+def test_a_squashed_policy_begins_as_a_tanh_of_about_a_standard_normal():
+    policy = _nets.SquashedGaussianPolicy((3, 32, 2), generator())
+    mean, log_std = policy.moments(torch.randn(50, 3, generator=generator(1)))
+    assert mean.abs().max() < 0.2
+    assert log_std.abs().max() < 0.2
+
+
+def test_noise_zero_is_the_deterministic_action_of_both_policies():
+    x = torch.randn(9, 3, generator=generator(1))
+    for kind in (_nets.GaussianPolicy, _nets.SquashedGaussianPolicy):
+        policy = kind((3, 8, 2), generator())
+        assert torch.equal(policy.sample(x, torch.zeros(9, 2)), policy(x))

@@ -107,7 +107,7 @@ def with_history(robot, path):
         robot,
         history=HISTORY,
         stochastic=False,
-        golden=Golden(inputs, [[0.0, 0.0]], [], 1e-5),
+        golden=Golden(inputs, [[0.0, 0.0]], 1e-5),
     )
     return bundle.write(path, graph.SerializeToString(), manifest)
 
@@ -138,7 +138,7 @@ def with_state(robot, path, chunk=1):
         chunk=chunk,
         stochastic=False,
         state={"count": 2},
-        golden=Golden(inputs, [[1.0] * 2 * chunk], [], 1e-5),
+        golden=Golden(inputs, [[1.0] * 2 * chunk], 1e-5),
     )
     return bundle.write(path, graph.SerializeToString(), manifest)
 

@@ -38,6 +38,20 @@ def test_samples_have_the_spread_of_the_policy(policy):
     assert np.std(samples, axis=0) == pytest.approx([0.1, 0.1], rel=0.1)
 
 
+def test_a_sample_is_what_the_graph_makes_of_the_noise(policy, robot):
+    noise = np.random.default_rng(5).standard_normal(2, np.float32)
+    expected = linear_action(robot, [[0.5, -0.25, 0.1, 0.2]], noise)[0]
+    sample = Session(policy).act(READING, np.random.default_rng(5))
+    assert sample == pytest.approx(expected, abs=1e-6)
+
+
+def test_after_a_sample_comes_the_deterministic_action_again(policy):
+    session = Session(policy)
+    before = session.act(READING)
+    assert (session.act(READING, np.random.default_rng(0)) != before).any()
+    assert (session.act(READING) == before).all()
+
+
 def test_an_action_once_given_does_not_change_under_the_callers_hands(policy):
     session = Session(policy)
     first = session.act(READING)

@@ -1,0 +1,26 @@
+"""Losses that several algorithms share.
+
+Losses reduce over the batch, the last axis, and sum over the leading ones, so that
+whoever adds a leading axis trains independent copies.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def critic_loss(qs: Tensor, td_target: Tensor) -> Tensor:
+    """Squared TD error, summed over the critics; `qs` (K, B), `td_target` (B,)."""
+    return (qs - td_target).square().mean(-1).sum()
+
+
+def limited_weight(
+    advantage: Tensor, inverse_temperature: float, max_weight: float
+) -> Tensor:
+    """Return exp(inverse_temperature * advantage), at most `max_weight`; (..., B)."""
+    return (inverse_temperature * advantage).exp().clamp(max=max_weight)
+
+
+def cloning_loss(log_prob: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    """Negative log-likelihood of the data's actions, weighted; both (..., B)."""
+    return -(weight * log_prob).mean(-1).sum()

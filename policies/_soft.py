@@ -1,0 +1,208 @@
+"""Soft actor-critic, as the algorithms that stand on it share it.
+
+    critic       Q_k(s, a) -> reward + discount * (min Q_target(s', a') - t log pi(a'))
+    policy       maximizes Q(s, a~) - t log pi(a~ | s),  a~ ~ policy
+    temperature  t grows while the entropy of the policy is below its target
+    target       follows the critic, a little per update
+
+Haarnoja et al., 2018 (arXiv:1812.05905), algorithm 1. The minimum is over a random
+subset of the ensemble (Chen et al., 2021; arXiv:2101.05982) where that is smaller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, SupportsFloat
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from robostack.learner import Batch, LearnerError, Statistics
+from robostack.spec import RobotSpec
+
+from ._codec import ActionFrame, Codec, Deployed
+from ._learner import (
+    Mean,
+    Rim,
+    TorchLearner,
+    adam,
+    check_reward,
+    make_critics,
+    minimize,
+)
+from ._losses import critic_loss
+from ._nets import SquashedGaussianPolicy, polyak_update, squash
+
+_LOG_LIMIT = math.log(1e6)  # of multipliers, either way
+
+
+class SoftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all soft actor-critics have to be told; the defaults are SAC's."""
+
+    temperature: float = 1.0  # weight of the entropy, to begin with
+    tune_temperature: bool = True  # towards the target entropy
+    target_entropy: float = -1.0  # [nats per action element], actions within [-1, 1]
+    entropy_backup: bool = True  # the entropy to come is part of the value
+    least_of: int = 2  # critics, drawn for each update, of which the TD target is least
+    policy_critic: Literal["least", "mean"] = "least"  # of all; what the policy seeks
+    policy_period: int = 1  # updates of the critic per update of the policy
+    target_rate: float = 0.005  # Polyak averaging of the target critic, per update
+    learning_rate: float = 3e-4  # of the critic
+    policy_learning_rate: float = 3e-4  # and of the temperature
+    hidden: tuple[int, ...] = (256, 256)
+    critics: int = 2
+    layer_norm: bool = False  # in the critic
+    normalize: bool = False  # observations by mean and spread of the dataset
+    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
+    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could mean."""
+        if not (0 < self.least_of <= self.critics and self.policy_period > 0):
+            raise LearnerError(
+                f"expected 0 < least_of <= critics and policy_period > 0, got "
+                f"{self.least_of}, {self.critics} and {self.policy_period}"
+            )
+        if not self.temperature > 0:
+            raise LearnerError(f"expected temperature > 0, got {self.temperature}")
+
+
+class Multiplier(nn.Module):
+    """A positive number, learned by its logarithm."""
+
+    def __init__(self, initial: float, device: torch.device) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.tensor(math.log(initial), device=device))
+
+    def forward(self) -> Tensor:
+        """Return the number, ()."""
+        return self.log.clamp(-_LOG_LIMIT, _LOG_LIMIT).exp()
+
+
+def policy_loss(q: Tensor, log_prob: Tensor, temperature: Tensor) -> Tensor:
+    """The policy's: t log pi(a~ | s) - Q(s, a~); all (..., B)."""
+    return (temperature * log_prob - q).mean(-1).sum()
+
+
+def multiplier_loss(multiplier: Tensor, excess: Tensor) -> Tensor:
+    """Loss whose descent raises `multiplier` () where `excess` (B,) is positive."""
+    return -(multiplier * excess.detach()).mean()
+
+
+class SoftLearner(TorchLearner):
+    """The networks of a soft actor-critic and their update."""
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        config: SoftConfig,
+        *,
+        statistics: Statistics,
+        seed: int,
+        multipliers: Mapping[str, float] | None = None,
+    ) -> None:
+        codec = Codec.configured(spec, statistics, config)
+        super().__init__(spec, codec, config.device, seed)
+        self._config = config
+        sizes = (spec.observation_size, *config.hidden, spec.action.size)
+        self.policy = SquashedGaussianPolicy(sizes, self._rng)
+        self.critic, self.target = make_critics(
+            codec,
+            config.hidden,
+            self._rng,
+            members=config.critics,
+            norm=config.layer_norm,
+        )
+        numbers = {"temperature": config.temperature, **(multipliers or {})}
+        self.multipliers = {k: Multiplier(v, self._device) for k, v in numbers.items()}
+        nets = {"policy": self.policy, "critic": self.critic, "target": self.target}
+        rate = config.policy_learning_rate
+        self._critic_adam = adam([self.critic], config.learning_rate)
+        self._policy_adam = adam([self.policy], rate)
+        self._adams = {
+            k: adam([m], rate if k == "temperature" else config.learning_rate)
+            for k, m in self.multipliers.items()
+        }
+        adams = {"critic": self._critic_adam, "policy": self._policy_adam}
+        self._adopt(
+            Deployed(codec, self.policy), nets | self.multipliers, adams | self._adams
+        )
+        nothing = Mean(torch.zeros((), device=self._device))
+        self._improved = dict.fromkeys(("loss/policy", "entropy"), nothing)
+
+    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+        """Take a gradient step on the critic, and now and then on the policy."""
+        check_reward(batch)
+        inputs = self._inputs(batch)
+        here, after = inputs.observations.chunk(2)
+        with torch.no_grad():
+            noise = self._noise(len(after))
+            action, log_prob = squash(*self.policy.moments(after), noise)
+            future = self._future(after, action, log_prob)
+            td_target = inputs.td_target(future)
+        qs = self.critic.q(here, inputs.action)
+        loss = critic_loss(qs, td_target)
+        minimize(loss, self._critic_adam)
+        polyak_update(self.target, self.critic, self._config.target_rate)
+        if self._updates % self._config.policy_period == 0:
+            noise = self._noise(len(here))
+            action, log_prob = squash(*self.policy.moments(here), noise)
+            self._improve(here, action, log_prob)
+        self._updates += 1
+        return {
+            "loss/critic": Mean(loss),
+            "q": Mean(qs),
+            "temperature": Mean(self.multipliers["temperature"]()),
+            "actions_at_rim": Rim(inputs.action),
+            **self._improved,
+        }
+
+    def _future(self, after: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
+        """Return the value (B,) of `action` (B, A), drawn at `after`."""
+        value = self._least(after, action)
+        if self._config.entropy_backup:
+            value = value - self.multipliers["temperature"]() * log_prob
+        return value
+
+    def _least(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the least answer (B,) of some, or all, target critics."""
+        config, some = self._config, None
+        if config.least_of < config.critics:
+            order = torch.randperm(
+                config.critics, generator=self._rng, device=self._device
+            )
+            some = order[: config.least_of]
+        return self.target.q(observation, action, some).amin(0)
+
+    def _improve(
+        self,
+        here: Tensor,
+        action: Tensor,
+        log_prob: Tensor,
+        extra: Tensor | None = None,
+    ) -> None:
+        """Take a gradient step on policy and temperature.
+
+        Args:
+            here: (B, O).
+            action: (B, A), drawn there; its gradient leads to the policy.
+            log_prob: (B,), of it.
+            extra: a loss of the policy to put in the place of the critic's opinion.
+        """
+        temperature = self.multipliers["temperature"]
+        if extra is None:
+            qs = self.critic.q(here, action)
+            q = qs.amin(0) if self._config.policy_critic == "least" else qs.mean(0)
+            loss = policy_loss(q, log_prob, temperature().detach())
+        else:
+            loss = extra + (temperature().detach() * log_prob).mean(-1).sum()
+        minimize(loss, self._policy_adam)
+        self._improved = {"loss/policy": Mean(loss), "entropy": Mean(-log_prob)}
+        if self._config.tune_temperature:
+            target = self._config.target_entropy * action.shape[-1]
+            shortfall = target + log_prob  # of entropy
+            loss = multiplier_loss(temperature(), shortfall)
+            minimize(loss, self._adams["temperature"])

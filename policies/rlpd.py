@@ -1,0 +1,58 @@
+"""Online learning with prior data, RLPD (Ball et al., 2023; arXiv:2302.02948).
+
+    critic       10 with layer norm; Q_k(s, a) -> reward + discount * (least of 2, drawn
+                 for each update, Q_target(s', a') - t log pi(a' | s'))
+    policy       maximizes mean_k Q(s, a~) - t log pi(a~ | s), every `policy_period`
+                 updates of the critic
+    batches      half from the data before, half from the robot: the loop's affair
+
+It is SAC, whose update is in `_soft.py`, made to bear many updates per step of the
+robot: layer norm bounds what critics say of actions that nobody tried, the ensemble
+keeps them from agreeing on it. A loop that takes as many updates per step as
+`policy_period` does what the authors' code does: that many of the critic on batches of
+their own, and one of policy and temperature, here on the first of them.
+
+Where we differ from the paper, and what it changes:
+- The policy is updated on the first batch of a step's; theirs on the last.
+- Actions are learned in units of the robot's own bounds, or as small steps from where
+  the robot is (`action_frame = "delta"`).
+- Weights begin orthogonal, the policy's last ones near 0.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from robostack.learner import Statistics
+from robostack.spec import RobotSpec
+
+from ._soft import SoftConfig, SoftLearner
+
+NEEDS_REWARD = True
+ONLINE = True  # learns by acting; a fixed dataset alone leads it astray
+
+
+class Config(SoftConfig, frozen=True, forbid_unknown_fields=True):
+    """Hyperparameters of RLPD; the defaults are the authors' for locomotion."""
+
+    target_entropy: float = -0.5  # [nats per action element], actions within [-1, 1]
+    least_of: int = 2  # of the critics; 1 for sparse mazes
+    policy_critic: Literal["least", "mean"] = "mean"  # of all; what the policy seeks
+    policy_period: int = 20  # updates of the critic per update of the policy
+    critics: int = 10
+    layer_norm: bool = True  # in the critic
+
+
+class Learner(SoftLearner):
+    """The networks of RLPD and their update."""
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        config: Config,
+        *,
+        statistics: Statistics,
+        steps: int,
+        seed: int,
+    ) -> None:
+        super().__init__(spec, config, statistics=statistics, seed=seed)

@@ -1,0 +1,45 @@
+"""Soft actor-critic, automatic temperature (Haarnoja et al., 2018; arXiv:1812.05905).
+
+    critic       Q_k(s, a) -> reward + discount * (min Q_target(s', a') - t log pi(a'))
+    policy       maximizes min_k Q(s, a~) - t log pi(a~ | s),  a~ ~ policy
+    temperature  t grows while the entropy of the policy is below -1 per action element
+    target       follows the critic, a little per update
+
+For learning by acting: from a fixed dataset alone it trusts what its critics say of
+actions that nobody tried. The update is that of `_soft.py`.
+
+Where we differ from the paper, and what it changes:
+- Actions are learned in units of the robot's own bounds, or as small steps from where
+  the robot is (`action_frame = "delta"`). Entropies are of actions in these units.
+- Weights begin orthogonal, and the policy's last ones near 0, so that it begins as a
+  tanh of a standard normal; the authors' begin uniform.
+"""
+
+from __future__ import annotations
+
+from robostack.learner import Statistics
+from robostack.spec import RobotSpec
+
+from ._soft import SoftConfig, SoftLearner
+
+NEEDS_REWARD = True
+ONLINE = True  # learns by acting; a fixed dataset alone leads it astray
+
+
+class Config(SoftConfig, frozen=True, forbid_unknown_fields=True):
+    """Hyperparameters of SAC; the defaults are the paper's."""
+
+
+class Learner(SoftLearner):
+    """The networks of SAC and their update."""
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        config: Config,
+        *,
+        statistics: Statistics,
+        steps: int,
+        seed: int,
+    ) -> None:
+        super().__init__(spec, config, statistics=statistics, seed=seed)
