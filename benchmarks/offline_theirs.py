@@ -1,16 +1,18 @@
 """d3rlpy's side of offline.py; runs in d3rlpy's own environment.
 
-    python offline_theirs.py train ALGORITHM ARRAYS STEPS SEED FOLDER
+    python offline_theirs.py train ALGORITHM ARRAYS STEPS CHECKPOINTS SEED FOLDER
     python offline_theirs.py pace ALGORITHM ARRAYS
 
-`train` writes FOLDER/policy.pt (TorchScript), FOLDER/probe.npz (what the policy
-answers to some observations) and FOLDER/speed.txt [updates/s]. `pace` reads a number of
-updates from each line of its input and answers with the seconds that they took.
+`train` writes policy-N.pt (TorchScript) and probe-N.npz (what the policy answers to
+some observations) after each of the last CHECKPOINTS tenths of the STEPS, N updates,
+and speed.txt [updates/s] at the end, all in FOLDER. `pace` reads a number of updates
+from each line of its input and answers with the seconds that they took.
 """
 
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import d3rlpy
 import numpy as np
@@ -19,7 +21,14 @@ from d3rlpy.algos.utility import build_scalers_with_transition_picker
 from d3rlpy.optimizers import AdamFactory
 from d3rlpy.optimizers.lr_schedulers import CosineAnnealingLRFactory
 
-CHUNK = 1000  # updates between two lines of progress
+
+class Plan(NamedTuple):
+    """What to train, and how long."""
+
+    algorithm: str
+    steps: int  # a multiple of 10
+    checkpoints: int  # how many of the last tenths of the steps leave a policy
+    seed: int
 
 
 def make(algorithm: str, steps: int) -> "d3rlpy.algos.QLearningAlgoBase":
@@ -90,24 +99,35 @@ def advance(
     return time.perf_counter() - start_s
 
 
-def train(algorithm: str, arrays: Path, steps: int, seed: int, folder: Path) -> None:
-    """Train from scratch, and write policy, probe and speed."""
+def train(plan: Plan, arrays: Path, folder: Path) -> None:
+    """Train from scratch, and write policies, probes and speed."""
     folder.mkdir(parents=True, exist_ok=True)
-    d3rlpy.seed(seed)
-    buffer = read_buffer(arrays, scaled=algorithm != "td3_bc")
-    algo = build(algorithm, steps, buffer)
-    seconds = 0.0
-    for done in range(0, steps, CHUNK):
-        seconds += advance(algo, buffer, min(CHUNK, steps - done))
-        print(
-            algorithm, arrays.stem, seed, done + CHUNK, f"{seconds:.0f} s", flush=True
-        )
+    d3rlpy.seed(plan.seed)
+    buffer = read_buffer(arrays, scaled=plan.algorithm != "td3_bc")
+    algo = build(plan.algorithm, plan.steps, buffer)
     observation = np.load(arrays)["observation"][:1000]
-    algo.save_policy(str(folder / "policy.pt"))
-    np.savez(
-        folder / "probe.npz", observation=observation, action=algo.predict(observation)
-    )
-    (folder / "speed.txt").write_text(f"{steps / seconds}\n")
+    tenth, seconds = plan.steps // 10, 0.0
+    for i in range(1, 11):
+        done = i * tenth
+        seconds += advance(algo, buffer, tenth)
+        print(
+            plan.algorithm, arrays.stem, plan.seed, done, f"{seconds:.0f} s", flush=True
+        )
+        if i > 10 - plan.checkpoints:
+            save(algo, observation, folder, done)
+    (folder / "speed.txt").write_text(f"{plan.steps / seconds}\n")
+
+
+def save(
+    algo: "d3rlpy.algos.QLearningAlgoBase",
+    observation: np.ndarray,
+    folder: Path,
+    done: int,
+) -> None:
+    """Write the policy after `done` updates, and its answers."""
+    algo.save_policy(str(folder / f"policy-{done}.pt"))
+    answers = algo.predict(observation)
+    np.savez(folder / f"probe-{done}.npz", observation=observation, action=answers)
 
 
 def pace(algorithm: str, arrays: Path) -> None:
@@ -123,7 +143,8 @@ def pace(algorithm: str, arrays: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1] == "train":
-        name, arrays, steps, seed, folder = sys.argv[2:]
-        train(name, Path(arrays), int(steps), int(seed), Path(folder))
+        name, arrays, steps, checkpoints, seed, folder = sys.argv[2:]
+        plan = Plan(name, int(steps), int(checkpoints), int(seed))
+        train(plan, Path(arrays), Path(folder))
     else:
         pace(sys.argv[2], Path(sys.argv[3]))
