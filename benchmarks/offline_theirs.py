@@ -2,11 +2,13 @@
 
     python offline_theirs.py train ALGORITHM ARRAYS STEPS CHECKPOINTS SEED FOLDER
     python offline_theirs.py pace ALGORITHM ARRAYS
+    python offline_theirs.py trace ARRAYS FILE
 
 `train` writes policy-N.pt (TorchScript) and probe-N.npz (what the policy answers to
 some observations) after each of the last CHECKPOINTS tenths of the STEPS, N updates,
 and speed.txt [updates/s] at the end, all in FOLDER. `pace` reads a number of updates
-from each line of its input and answers with the seconds that they took.
+from each line of its input and answers with the seconds that they took. `trace` updates
+IQL in float64, and writes its first weights and its networks' answers into FILE.
 """
 
 import sys
@@ -20,6 +22,10 @@ import torch
 from d3rlpy.algos.utility import build_scalers_with_transition_picker
 from d3rlpy.optimizers import AdamFactory
 from d3rlpy.optimizers.lr_schedulers import CosineAnnealingLRFactory
+from d3rlpy.torch_utility import TorchMiniBatch
+
+TRACED = (1, 10, 100, 1000)  # updates after which `trace` asks the networks
+TRACE_STEPS = 1000  # until the actor's learning rate is 0
 
 
 class Plan(NamedTuple):
@@ -140,9 +146,70 @@ def pace(algorithm: str, arrays: Path) -> None:
         print(advance(algo, buffer, int(line)), flush=True)
 
 
+def trace(path: Path, file: Path) -> None:
+    """Update IQL on the batches of offline_equal.py; write weights and answers."""
+    d3rlpy.seed(0)
+    arrays = {name: torch.tensor(array) for name, array in np.load(path).items()}
+    algo = make("iql", TRACE_STEPS)
+    algo.create_impl((11,), 3)
+    nets = algo.impl._modules
+    for net in (nets.policy, nets.value_func, nets.q_funcs, nets.targ_q_funcs):
+        net.double()
+    result = {f"weights/{name}": array for name, array in weights(nets).items()}
+    rng = np.random.default_rng(0)
+    size = len(arrays["reward"])
+    probe = batch(arrays, rng.integers(size, size=1000))
+    for step in range(1, TRACED[-1] + 1):
+        drawn = batch(arrays, rng.integers(size, size=256))
+        algo.impl.inner_update(drawn, step - 1)
+        if step in TRACED:
+            answered = answers(nets, probe).items()
+            result |= {f"{step}/{name}": array for name, array in answered}
+    np.savez(file, **result)
+
+
+def batch(arrays: "dict[str, torch.Tensor]", rows: np.ndarray) -> TorchMiniBatch:
+    """Return `rows` as d3rlpy has them, in float64."""
+    names = "observation", "action", "reward", "next_observation", "terminated"
+    o, a, r, after, end = (arrays[name][rows].double() for name in names)
+    none = torch.zeros(len(rows), 1, dtype=torch.float64)
+    end, r, one = end[:, None], r[:, None], torch.ones_like(none)
+    return TorchMiniBatch(o, a, r, after, none, none, end, one, "cpu")
+
+
+def weights(nets: "d3rlpy.algos.qlearning.torch.IQLModules") -> dict[str, np.ndarray]:
+    """Return weights (I, O) and biases (1, O), layer by layer, of all networks."""
+    named = {"policy": nets.policy, "value": nets.value_func}
+    named |= {f"critic{k}": net for k, net in enumerate(nets.q_funcs)}
+    result = {}
+    for name, net in named.items():
+        last = net._mu if name == "policy" else net._fc
+        hidden = [m for m in net._encoder.modules() if isinstance(m, torch.nn.Linear)]
+        for i, layer in enumerate([*hidden, last]):
+            result[f"{name}/{i}/weight"] = layer.weight.detach().T.numpy().copy()
+            result[f"{name}/{i}/bias"] = layer.bias.detach()[None].numpy().copy()
+    return result
+
+
+@torch.no_grad()
+def answers(
+    nets: "d3rlpy.algos.qlearning.torch.IQLModules", probe: TorchMiniBatch
+) -> dict[str, np.ndarray]:
+    """Return what all networks say to `probe`."""
+    o, a = probe.observations, probe.actions
+    out = nets.policy(o)
+    pairs = {"critic": nets.q_funcs, "target": nets.targ_q_funcs}
+    said = {name: [q(o, a).q_value[:, 0] for q in qs] for name, qs in pairs.items()}
+    result = {name: torch.stack(values) for name, values in said.items()}
+    result |= {"value": nets.value_func(o)[:, 0], "mean": out.squashed_mu}
+    return {name: x.numpy() for name, x in (result | {"log_std": out.logstd}).items()}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[1] == "train":
+    if sys.argv[1] == "trace":
+        trace(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1] == "train":
         name, arrays, steps, checkpoints, seed, folder = sys.argv[2:]
         plan = Plan(name, int(steps), int(checkpoints), int(seed))
         train(plan, Path(arrays), Path(folder))
