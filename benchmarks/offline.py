@@ -5,9 +5,11 @@
 
 Both sides get the same transitions, with the same rewards, sizes (2 x 256), batch
 (256), number of updates and settings (`TWINS`, and `make` in offline_theirs.py), and
-one thread each. The policies after the last update are tried in Gymnasium's Hopper-v5
-by the same code, deterministically, from the same seeds. A part whose result is there
-already is left out, so the command can be stopped and given again.
+one thread each. The policies after each of the last `--checkpoints` tenths of the
+updates are tried in Gymnasium's Hopper-v5 by the same code, deterministically, from the
+same seeds. A score is their mean: whether one policy falls at once or later is close to
+chance. A part whose result is there already is left out, so the command can be stopped
+and given again.
 
     all = arrays, theirs, ours, scores, pace, table
 """
@@ -35,10 +37,10 @@ from robostack.data import d4rl
 from robostack.data.dataset import create, open_dataset
 from robostack.learner import Batch
 from robostack.spec import concatenate
-from robostack.training import offline, recipe
-from robostack.training.evaluate import deterministic, evaluate, open_arena
+from robostack.training import checkpoint, offline, recipe
+from robostack.training.evaluate import Policy, deterministic, evaluate, open_arena
 from robostack.training.process import prepare
-from robostack.training.run import load_run
+from robostack.training.run import CHECKPOINTS, make_learner, read
 
 WORLD = "sim:gym/Hopper-v5"
 SETS = {  # name -> files, of which all transitions are taken
@@ -53,6 +55,7 @@ TWINS = {  # ours, and what is set beside its recipe for locomotion
 UNSCALED = ("bc", "td3_bc")  # the others learn from rewards scaled by the range
 THEIRS = Path(__file__).with_name("offline_theirs.py")
 EVALUATION_SEED = 50_000
+TENTHS = 10  # of the updates: policies are kept after each of the last
 ROUNDS, UPDATES = 25, 100  # of the paired timing
 
 
@@ -106,7 +109,8 @@ def train_theirs(args: argparse.Namespace) -> None:
         if (folder / "speed.txt").exists():
             continue
         command = [args.d3rlpy, THEIRS, "train", algorithm, args.work / f"{name}.npz"]
-        subprocess.run([*command, str(args.steps), str(seed), folder], check=True)
+        numbers = map(str, (args.steps, args.checkpoints, seed))
+        subprocess.run([*command, *numbers, folder], check=True)
 
 
 def train_ours(args: argparse.Namespace) -> None:
@@ -130,7 +134,8 @@ def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) ->
     dataset = open_dataset(args.work / "sets" / name)
     if algorithm not in UNSCALED:
         require_same(offline.load_replay(dataset, plan).transitions(), arrays)
-    options = offline.Options(seed=seed, resume=True)
+    every, keep = args.steps // TENTHS, args.checkpoints
+    options = offline.Options(seed=seed, resume=True, checkpoint_every=every, keep=keep)
 
     def show(progress: offline.Progress) -> None:
         if progress.step % 5000 == 0:
@@ -150,19 +155,40 @@ def require_same(batch: Batch, arrays: np.lib.npyio.NpzFile) -> None:
 
 
 def score(args: argparse.Namespace) -> None:
-    """Try every policy in the world; one file of returns each."""
+    """Try every policy in the world; one file of returns for each run."""
     arena = open_arena(WORLD)
     for seed, name, kind in runs(args, kinds(args)):
         folder = args.work / "runs" / kind / name / str(seed)
-        path = folder / f"returns-{args.episodes}.json"
+        path = results(args, folder)
         if path.exists():
             continue
-        load = load_theirs if kind.startswith("d3") else load_ours
-        policy = load(folder)
-        result = evaluate(policy, arena, episodes=args.episodes, seed=EVALUATION_SEED)
-        path.write_text(json.dumps(result.returns.tolist()))
-        print(kind, name, seed, f"{result.returns.mean():.0f}")
+        returns = {}
+        for step in marks(args):
+            policy = load(folder, step)
+            tried = evaluate(
+                policy, arena, episodes=args.episodes, seed=EVALUATION_SEED
+            )
+            returns[step] = tried.returns.tolist()
+        path.write_text(json.dumps(returns))
+        print(kind, name, seed, f"{average(path):.0f}")
     arena.world.close()
+
+
+def marks(args: argparse.Namespace) -> list[int]:
+    """Return the numbers of updates after which policies are tried; the last is all."""
+    first = TENTHS - args.checkpoints + 1
+    return [args.steps // TENTHS * tenth for tenth in range(first, TENTHS + 1)]
+
+
+def results(args: argparse.Namespace, folder: Path) -> Path:
+    """Return the file of the returns of the run in `folder`."""
+    return folder / f"returns-{args.checkpoints}x{args.episodes}.json"
+
+
+def average(path: Path) -> float:
+    """Return the mean over checkpoints and episodes."""
+    returns = json.loads(path.read_text()).values()
+    return statistics.mean(itertools.chain.from_iterable(returns))
 
 
 def kinds(args: argparse.Namespace) -> list[str]:
@@ -171,24 +197,32 @@ def kinds(args: argparse.Namespace) -> list[str]:
     return ["bc", *itertools.chain.from_iterable(pairs)]
 
 
-def load_ours(folder: Path) -> object:
-    return deterministic(load_run(folder))
+def load(folder: Path, step: int) -> Policy:
+    """Return the policy that the run in `folder` had after `step` updates."""
+    theirs = folder.parts[-3].startswith("d3rlpy")
+    return load_theirs(folder, step) if theirs else load_ours(folder, step)
 
 
-def load_theirs(folder: Path) -> object:
+def load_ours(folder: Path, step: int) -> Policy:
+    learner = make_learner(read(folder))
+    learner.load(checkpoint.read(folder / CHECKPOINTS / f"{step:012d}.ckpt").learner)
+    return deterministic(learner)
+
+
+def load_theirs(folder: Path, step: int) -> Policy:
     """Return their policy, after it gave their own answers to their own probe."""
     import torch
 
     spec = load_spec()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        policy = torch.jit.load(str(folder / "policy.pt"))
+        policy = torch.jit.load(str(folder / f"policy-{step}.pt"))
 
     @torch.inference_mode()
     def act(observation: np.ndarray) -> np.ndarray:
         return policy(torch.from_numpy(observation)).numpy().clip(-1.0, 1.0)
 
-    probe = np.load(folder / "probe.npz")
+    probe = np.load(folder / f"probe-{step}.npz")
     np.testing.assert_allclose(act(probe["observation"]), probe["action"], atol=1e-5)
     return lambda reading: act(concatenate(spec, reading)[None])[0]
 
@@ -259,8 +293,7 @@ def cell(args: argparse.Namespace, kind: str, name: str) -> str:
     means = []
     for seed in range(args.seeds):
         folder = args.work / "runs" / kind / name / str(seed)
-        returns = json.loads((folder / f"returns-{args.episodes}.json").read_text())
-        means.append(statistics.mean(returns))
+        means.append(average(results(args, folder)))
     each = ", ".join(f"{mean:.0f}" for mean in means)
     return f"{statistics.mean(means):.0f} ± {statistics.pstdev(means):.0f} ({each})"
 
@@ -285,10 +318,13 @@ def main() -> None:
         "--algorithms", nargs="+", choices=list(TWINS), default=list(TWINS)
     )
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=20_000, help="a multiple of 10")
+    parser.add_argument("--checkpoints", type=int, choices=range(1, 11), default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=20)
     args = parser.parse_args()
+    if args.steps % TENTHS:
+        parser.error(f"expected --steps to be a multiple of {TENTHS}, got {args.steps}")
     args.work.mkdir(parents=True, exist_ok=True)
     for part in PARTS if args.part == "all" else [args.part]:
         PARTS[part](args)

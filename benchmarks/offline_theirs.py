@@ -1,16 +1,20 @@
 """d3rlpy's side of offline.py; runs in d3rlpy's own environment.
 
-    python offline_theirs.py train ALGORITHM ARRAYS STEPS SEED FOLDER
+    python offline_theirs.py train ALGORITHM ARRAYS STEPS CHECKPOINTS SEED FOLDER
     python offline_theirs.py pace ALGORITHM ARRAYS
+    python offline_theirs.py trace ARRAYS FILE
 
-`train` writes FOLDER/policy.pt (TorchScript), FOLDER/probe.npz (what the policy
-answers to some observations) and FOLDER/speed.txt [updates/s]. `pace` reads a number of
-updates from each line of its input and answers with the seconds that they took.
+`train` writes policy-N.pt (TorchScript) and probe-N.npz (what the policy answers to
+some observations) after each of the last CHECKPOINTS tenths of the STEPS, N updates,
+and speed.txt [updates/s] at the end, all in FOLDER. `pace` reads a number of updates
+from each line of its input and answers with the seconds that they took. `trace` updates
+IQL in float64, and writes its first weights and its networks' answers into FILE.
 """
 
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import d3rlpy
 import numpy as np
@@ -18,8 +22,19 @@ import torch
 from d3rlpy.algos.utility import build_scalers_with_transition_picker
 from d3rlpy.optimizers import AdamFactory
 from d3rlpy.optimizers.lr_schedulers import CosineAnnealingLRFactory
+from d3rlpy.torch_utility import TorchMiniBatch
 
-CHUNK = 1000  # updates between two lines of progress
+TRACED = (1, 10, 100, 1000)  # updates after which `trace` asks the networks
+TRACE_STEPS = 1000  # until the actor's learning rate is 0
+
+
+class Plan(NamedTuple):
+    """What to train, and how long."""
+
+    algorithm: str
+    steps: int  # a multiple of 10
+    checkpoints: int  # how many of the last tenths of the steps leave a policy
+    seed: int
 
 
 def make(algorithm: str, steps: int) -> "d3rlpy.algos.QLearningAlgoBase":
@@ -90,24 +105,35 @@ def advance(
     return time.perf_counter() - start_s
 
 
-def train(algorithm: str, arrays: Path, steps: int, seed: int, folder: Path) -> None:
-    """Train from scratch, and write policy, probe and speed."""
+def train(plan: Plan, arrays: Path, folder: Path) -> None:
+    """Train from scratch, and write policies, probes and speed."""
     folder.mkdir(parents=True, exist_ok=True)
-    d3rlpy.seed(seed)
-    buffer = read_buffer(arrays, scaled=algorithm != "td3_bc")
-    algo = build(algorithm, steps, buffer)
-    seconds = 0.0
-    for done in range(0, steps, CHUNK):
-        seconds += advance(algo, buffer, min(CHUNK, steps - done))
-        print(
-            algorithm, arrays.stem, seed, done + CHUNK, f"{seconds:.0f} s", flush=True
-        )
+    d3rlpy.seed(plan.seed)
+    buffer = read_buffer(arrays, scaled=plan.algorithm != "td3_bc")
+    algo = build(plan.algorithm, plan.steps, buffer)
     observation = np.load(arrays)["observation"][:1000]
-    algo.save_policy(str(folder / "policy.pt"))
-    np.savez(
-        folder / "probe.npz", observation=observation, action=algo.predict(observation)
-    )
-    (folder / "speed.txt").write_text(f"{steps / seconds}\n")
+    tenth, seconds = plan.steps // 10, 0.0
+    for i in range(1, 11):
+        done = i * tenth
+        seconds += advance(algo, buffer, tenth)
+        print(
+            plan.algorithm, arrays.stem, plan.seed, done, f"{seconds:.0f} s", flush=True
+        )
+        if i > 10 - plan.checkpoints:
+            save(algo, observation, folder, done)
+    (folder / "speed.txt").write_text(f"{plan.steps / seconds}\n")
+
+
+def save(
+    algo: "d3rlpy.algos.QLearningAlgoBase",
+    observation: np.ndarray,
+    folder: Path,
+    done: int,
+) -> None:
+    """Write the policy after `done` updates, and its answers."""
+    algo.save_policy(str(folder / f"policy-{done}.pt"))
+    answers = algo.predict(observation)
+    np.savez(folder / f"probe-{done}.npz", observation=observation, action=answers)
 
 
 def pace(algorithm: str, arrays: Path) -> None:
@@ -120,10 +146,72 @@ def pace(algorithm: str, arrays: Path) -> None:
         print(advance(algo, buffer, int(line)), flush=True)
 
 
+def trace(path: Path, file: Path) -> None:
+    """Update IQL on the batches of offline_equal.py; write weights and answers."""
+    d3rlpy.seed(0)
+    arrays = {name: torch.tensor(array) for name, array in np.load(path).items()}
+    algo = make("iql", TRACE_STEPS)
+    algo.create_impl((11,), 3)
+    nets = algo.impl._modules
+    for net in (nets.policy, nets.value_func, nets.q_funcs, nets.targ_q_funcs):
+        net.double()
+    result = {f"weights/{name}": array for name, array in weights(nets).items()}
+    rng = np.random.default_rng(0)
+    size = len(arrays["reward"])
+    probe = batch(arrays, rng.integers(size, size=1000))
+    for step in range(1, TRACED[-1] + 1):
+        drawn = batch(arrays, rng.integers(size, size=256))
+        algo.impl.inner_update(drawn, step - 1)
+        if step in TRACED:
+            answered = answers(nets, probe).items()
+            result |= {f"{step}/{name}": array for name, array in answered}
+    np.savez(file, **result)
+
+
+def batch(arrays: "dict[str, torch.Tensor]", rows: np.ndarray) -> TorchMiniBatch:
+    """Return `rows` as d3rlpy has them, in float64."""
+    names = "observation", "action", "reward", "next_observation", "terminated"
+    o, a, r, after, end = (arrays[name][rows].double() for name in names)
+    none = torch.zeros(len(rows), 1, dtype=torch.float64)
+    end, r, one = end[:, None], r[:, None], torch.ones_like(none)
+    return TorchMiniBatch(o, a, r, after, none, none, end, one, "cpu")
+
+
+def weights(nets: "d3rlpy.algos.qlearning.torch.IQLModules") -> dict[str, np.ndarray]:
+    """Return weights (I, O) and biases (1, O), layer by layer, of all networks."""
+    named = {"policy": nets.policy, "value": nets.value_func}
+    named |= {f"critic{k}": net for k, net in enumerate(nets.q_funcs)}
+    result = {}
+    for name, net in named.items():
+        last = net._mu if name == "policy" else net._fc
+        hidden = [m for m in net._encoder.modules() if isinstance(m, torch.nn.Linear)]
+        for i, layer in enumerate([*hidden, last]):
+            result[f"{name}/{i}/weight"] = layer.weight.detach().T.numpy().copy()
+            result[f"{name}/{i}/bias"] = layer.bias.detach()[None].numpy().copy()
+    return result
+
+
+@torch.no_grad()
+def answers(
+    nets: "d3rlpy.algos.qlearning.torch.IQLModules", probe: TorchMiniBatch
+) -> dict[str, np.ndarray]:
+    """Return what all networks say to `probe`."""
+    o, a = probe.observations, probe.actions
+    out = nets.policy(o)
+    pairs = {"critic": nets.q_funcs, "target": nets.targ_q_funcs}
+    said = {name: [q(o, a).q_value[:, 0] for q in qs] for name, qs in pairs.items()}
+    result = {name: torch.stack(values) for name, values in said.items()}
+    result |= {"value": nets.value_func(o)[:, 0], "mean": out.squashed_mu}
+    return {name: x.numpy() for name, x in (result | {"log_std": out.logstd}).items()}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[1] == "train":
-        name, arrays, steps, seed, folder = sys.argv[2:]
-        train(name, Path(arrays), int(steps), int(seed), Path(folder))
+    if sys.argv[1] == "trace":
+        trace(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1] == "train":
+        name, arrays, steps, checkpoints, seed, folder = sys.argv[2:]
+        plan = Plan(name, int(steps), int(checkpoints), int(seed))
+        train(plan, Path(arrays), Path(folder))
     else:
         pace(sys.argv[2], Path(sys.argv[3]))
