@@ -20,6 +20,7 @@ from robostack import __version__
 from robostack.extras import EXTRAS
 from robostack.verbs import (
     bundles,
+    calibrate,
     data,
     doctor,
     keys,
@@ -46,6 +47,7 @@ _GROUPS: dict[str, tuple[str, dict[str, Verb]]] = {
 _VERBS: dict[str, Verb] = {
     **show.VERBS,
     **doctor.VERBS,
+    **calibrate.VERBS,
     **learn.VERBS,
     **robots.VERBS,
     **run.VERBS,

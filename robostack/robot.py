@@ -11,6 +11,10 @@ may offer
     limits(argument)    a `Limits` that knows more than the spec implies
     examine(argument)   `Finding`s, worst first: what is wrong with this very device,
                         found without enabling torque; `doctor` and `serve` ask for it
+    measure(argument)   calibrates it with a person at the terminal, and returns the
+                        path of the file: `robostack calibrate`
+    rescue(argument, how)           see `Ending`
+    teleoperator(argument, robot)   a `Teleoperator` for a robot of that spec
 """
 
 from __future__ import annotations

@@ -88,6 +88,27 @@ def examine(argument: str = "") -> list[Finding]:
     return sorted(found, key=lambda f: ("fault", "advice", "ok").index(f.level))
 
 
+def measure(argument: str = "") -> Path:
+    """Calibrate the arm with a person at the terminal; return the file.
+
+    Raises:
+        PluginError: there is no arm to be calibrated.
+        BusError: a servo does not answer.
+        CalibrationError: what was measured cannot be right; nothing is stored.
+    """
+    where = place.parse(argument)
+    if where.emulated or where.file == calibration.NOMINAL:
+        raise PluginError(
+            f"expected the port of an arm, got {argument}: one that is built to the "
+            f"letter needs no calibration"
+        )
+    with _sdk():
+        from .calibrate import at_the_keyboard, calibrate
+
+    calibrate(where.port, where.path, at_the_keyboard)
+    return where.path
+
+
 def rescue(argument: str, how: Literal["hold", "limp"]) -> None:
     """Hold the arm, or let it down: its node died. `argument` is a driver's lifeline.
 

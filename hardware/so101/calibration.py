@@ -28,7 +28,7 @@ Ticks = npt.NDArray[np.int64]
 
 RADIANS_PER_TICK = 2 * math.pi / TICKS_PER_TURN
 NOMINAL = "nominal"
-HOW = "calibrate it first, see hardware/so101/README.md"
+HOW = "calibrate it first: robostack calibrate hardware:so101 --port PORT"
 
 
 class CalibrationError(ValueError):
@@ -145,9 +145,11 @@ def load(path: Path) -> Calibration:
 
 
 def store(calibration: Calibration, path: Path) -> None:
-    """Write a calibration: whole or not at all."""
+    """Write a calibration, whole or not at all; keep the one before as FILE.before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = msgspec.json.format(msgspec.json.encode(calibration), indent=2)
     half = path.with_name(path.name + ".part")
     half.write_bytes(text + b"\n")
+    if path.exists():
+        path.with_name(path.name + ".before").write_bytes(path.read_bytes())
     half.replace(path)

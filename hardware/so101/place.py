@@ -39,13 +39,16 @@ class Place(NamedTuple):
         """Whether there is no arm."""
         return self.port == EMULATED
 
+    @property
+    def path(self) -> Path:
+        """The file of its calibration."""
+        return Path(self.file).expanduser() if self.file else calibration.default_path()
+
     def calibrated(self) -> calibration.Calibration:
         """Return the arm's calibration; raises CalibrationError."""
         if self.file == calibration.NOMINAL:
             return calibration.nominal()
-        if self.file:
-            return calibration.load(Path(self.file).expanduser())
-        return calibration.load(calibration.default_path())
+        return calibration.load(self.path)
 
 
 def parse(argument: str) -> Place:

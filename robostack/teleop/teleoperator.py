@@ -3,18 +3,23 @@
 keyboard                            keys of this terminal
 gamepad                             the first game controller (extra `gamepad`)
 leader:hardware:so101//dev/ttyACM1  a second robot, read only, matched by joint name
+hardware:lerobot/so101_leader@F     what a plug-in has for it: LeRobot's teleoperators
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from robostack import plugins
 from robostack.plugins import PluginError
-from robostack.spec import Array, RobotSpec
+from robostack.spec import Array, RobotSpec, SpecError
 
 MOST_RAD = 0.8  # a robot farther away from its operator than this is not moved there
 _MOST_PART = 0.25  # the same for elements in other units, in parts of their range
-KINDS = "keyboard, gamepad or leader:hardware:ROBOT[/ARGUMENT]"
+KINDS = (
+    "keyboard, gamepad, leader:hardware:ROBOT[/ARGUMENT] or "
+    "hardware:lerobot/TELEOPERATOR[@FILE]"
+)
 
 
 class TeleopError(RuntimeError):
@@ -68,15 +73,26 @@ def make(what: str, robot: RobotSpec) -> Teleoperator:
         from robostack.teleop.gamepad import Gamepad
 
         return Gamepad(robot)
-    kind, _, address = what.partition(":")
-    if kind == "leader":
-        from robostack.teleop.leader import Leader
+    try:
+        if what.startswith("leader:"):
+            from robostack.teleop.leader import Leader
 
-        try:
-            return Leader(robot, address)
-        except PluginError as error:
-            raise TeleopError(str(error)) from error
+            return Leader(robot, what.removeprefix("leader:"))
+        if plugins.is_address(what):
+            return _of_plugin(what, robot)
+    except (PluginError, SpecError) as error:
+        raise TeleopError(str(error)) from error
     raise TeleopError(f"expected {KINDS}, got {what!r}")
+
+
+def _of_plugin(address: str, robot: RobotSpec) -> Teleoperator:
+    kind, name, argument = plugins.parse(address)
+    module = plugins.load(kind, name)
+    if not hasattr(module, "teleoperator"):
+        raise TeleopError(
+            f"expected {KINDS}, got {address}: did you mean leader:{address}?"
+        )
+    return module.teleoperator(argument, robot)  # type: ignore[no-any-return]
 
 
 def too_far(robot: RobotSpec, here: Array, there: Array) -> str:

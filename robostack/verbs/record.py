@@ -14,6 +14,7 @@ from tyro.conf import Positional
 from robostack.link import endpoints
 from robostack.link.errors import LinkError
 from robostack.link.keys import load_client
+from robostack.teleop import teleoperator
 
 from .connection import connected, ended_by, operator, recording
 from .outcomes import line_of
@@ -35,7 +36,7 @@ class Record(msgspec.Struct, frozen=True):
         str,
         tyro.conf.arg(
             name="with",
-            help="keyboard, gamepad or leader:hardware:ROBOT[/ARGUMENT]",
+            help=teleoperator.KINDS,
         ),
     ] = "keyboard"
     episodes: int = 1

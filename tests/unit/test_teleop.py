@@ -241,7 +241,7 @@ def test_a_leader_without_a_joint_of_the_robot_is_refused_by_name():
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
-        ("joystick", "expected keyboard, gamepad or leader:.*got 'joystick'"),
+        ("joystick", "expected keyboard, gamepad, leader:.*got 'joystick'"),
         ("leader:sim:pendulum", "expected hardware:ROBOT as a leader"),
         ("leader:hardware:fakee", "did you mean 'fake'"),
     ],
@@ -279,3 +279,16 @@ def test_an_so101_by_its_address_leads_another():
         assert leader.read() == pytest.approx(robot.home, abs=0.8)
     finally:
         leader.close()
+
+
+def test_a_plug_in_may_have_teleoperators_of_its_own(monkeypatch):
+    fake = plugins.load("hardware", "fake")
+    monkeypatch.setattr(
+        fake, "teleoperator", lambda argument, robot: (argument, robot), raising=False
+    )
+    assert make("hardware:fake/stick@file", SPEC) == ("stick@file", SPEC)
+
+
+def test_a_robot_that_was_meant_as_a_leader_is_told_how():
+    with pytest.raises(TeleopError, match=r"did you mean leader:hardware:fake\?"):
+        make("hardware:fake", SPEC)
