@@ -27,9 +27,11 @@ from robostack.clock import Clock, MonotonicClock, Ticker
 from robostack.robot import Ending
 from robostack.spec import Array, Image, float32
 
+from .._lowering import fade
+from .._servo_bus import PATIENCE_S, BusError
 from . import registers as r
 from . import state as states
-from .bus import PATIENCE_S, Bus, BusError
+from .bus import Bus
 from .chain import (
     BLOCK_SIZE,
     BLOCK_START,
@@ -44,7 +46,6 @@ from .state import ServoError, State
 
 log = logging.getLogger(__name__)
 
-_LOWERING_TICK_S = 0.05
 _HOLD_TRIES = 3
 _SLOWEST = 1  # [0.229 rev/min]
 
@@ -283,33 +284,11 @@ class Dynamixel:
             self._armed = False
             if self._bus is None or not (state := self._look()).torque.any():
                 return
-            self._wake(self._bus, state)
+            bus = self._bus
+            self._wake(bus, state)
             self._send(state.position)
-        ticker = Ticker(self._clock, _LOWERING_TICK_S)
-        steps = max(1, round(self._care.lowering_s / _LOWERING_TICK_S))
-        try:
-            for k in range(1, steps + 1):
-                rows = {
-                    joint.id: r.GOAL_PWM.pack(joint.pwm * (steps - k) // steps)
-                    for joint in self._chain.joints.values()
-                }
-                with self._lock:
-                    self._connected().write_all(r.GOAL_PWM.address, rows)
-                ticker.wait()
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        """Take the torque off every servo that can be reached."""
-        silent = []
-        for servo in self._chain.ids:
-            try:
-                with self._lock:
-                    self._connected().write(servo, r.TORQUE_ENABLE, 0)
-            except BusError as error:
-                silent.append(str(error))
-        if silent:
-            raise BusError("; ".join(silent))
+        limits = {joint.id: joint.pwm for joint in self._chain.joints.values()}
+        fade(bus, limits, self._care.lowering_s, self._clock, self._lock)
 
     def _healthy(self) -> State:
         """Return the state; raise and disarm if anything is wrong with it."""

@@ -16,8 +16,9 @@ from robostack.spec import SpecError, float32
 pytest.importorskip("dynamixel_sdk", reason="dynamixel-sdk is not installed")
 
 from robostack.hardware import dynamixel as plugin
+from robostack.hardware._servo_bus import BusError
 from robostack.hardware.dynamixel import registers as r
-from robostack.hardware.dynamixel.bus import Bus, BusError
+from robostack.hardware.dynamixel.bus import Bus
 from robostack.hardware.dynamixel.chain import (
     NOMINAL,
     RADIANS_PER_TICK,

@@ -16,9 +16,10 @@ from robostack.spec import SpecError, float32
 pytest.importorskip("scservo_sdk", reason="feetech-servo-sdk is not installed")
 
 from robostack.hardware import so101 as plugin
+from robostack.hardware._servo_bus import BusError
 from robostack.hardware.so101 import arm, emulated_bus, kinematics
 from robostack.hardware.so101 import registers as r
-from robostack.hardware.so101.bus import Bus, BusError
+from robostack.hardware.so101.bus import Bus
 from robostack.hardware.so101.calibrate import calibrate
 from robostack.hardware.so101.calibration import (
     RADIANS_PER_TICK,
