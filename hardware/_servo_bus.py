@@ -18,7 +18,7 @@ import glob
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import serial
@@ -31,6 +31,10 @@ _WRITE_S = 0.1
 
 class BusError(OSError):
     """The bus does not do what it should: port, wire, power or checksum."""
+
+
+class ServoError(RuntimeError):
+    """A servo is, or says that it is, not fit to move the arm."""
 
 
 class Answer(NamedTuple):
@@ -241,6 +245,12 @@ class ServoBus(ABC):
             if ids
         ]
         return f"{' and '.join(told)} in {TRIES} tries: check {self.check}"
+
+
+def refuse(reasons: Iterable[str]) -> None:
+    """Raise a fault if there is a reason to."""
+    if told := "; ".join(reasons):
+        raise ServoError(told)
 
 
 def _why_closed(path: str, error: Exception) -> str:

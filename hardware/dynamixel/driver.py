@@ -28,7 +28,7 @@ from robostack.robot import Ending
 from robostack.spec import Array, Image, float32
 
 from .._lowering import fade
-from .._servo_bus import PATIENCE_S, BusError
+from .._servo_bus import PATIENCE_S, BusError, ServoError, refuse
 from . import registers as r
 from . import state as states
 from .bus import Bus
@@ -42,7 +42,7 @@ from .chain import (
     clip,
     spec_of,
 )
-from .state import ServoError, State
+from .state import State
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class Dynamixel:
         memories = bus.read(ids, 0, r.EEPROM_END)
         state = states.parse(bus.read(ids, BLOCK_START, BLOCK_SIZE))
         wrong = states.misfits(memories, self._chain)
-        _refuse([*wrong, *states.faults(state, self._chain)])
+        refuse([*wrong, *states.faults(state, self._chain)])
         self._models = tuple(r.BY_NUMBER[r.MODEL.get(m.data)] for m in memories)
         for name, model, memory in zip(
             self._chain.joints, self._models, memories, strict=True
@@ -203,7 +203,7 @@ class Dynamixel:
         with self._lock:
             self._armed = False
             bus, state = self._connected(), self._healthy()
-            _refuse(self._outside(state))
+            refuse(self._outside(state))
             self._wake(bus, state)
             self._limit(bus)
             state = self._healthy()
@@ -246,7 +246,7 @@ class Dynamixel:
             with self._lock:
                 self._check_stops(stops)
                 state = self._healthy()
-                _refuse(self._apart(state, state.goal, care.lag, "is blocked"))
+                refuse(self._apart(state, state.goal, care.lag, "is blocked"))
                 self._send(np.round(start + way * k / steps).astype(np.int64))
             ticker.wait()
         deadline = self._clock.now() + care.settle_s
@@ -258,7 +258,7 @@ class Dynamixel:
             if not apart:
                 return
             if self._clock.now() > deadline:
-                _refuse(apart)
+                refuse(apart)
             ticker.wait()
 
     def _hold(self) -> None:
@@ -294,9 +294,9 @@ class Dynamixel:
         """Return the state; raise and disarm if anything is wrong with it."""
         try:
             state = self._look()
-            _refuse(states.faults(state, self._chain))
+            refuse(states.faults(state, self._chain))
             if self._armed:
-                _refuse(states.lost(state, self._chain))
+                refuse(states.lost(state, self._chain))
         except (BusError, ServoError):
             self._disarm()
             raise
@@ -320,7 +320,7 @@ class Dynamixel:
     def _check_goals(self, goal: Ticks) -> None:
         """Refuse to go on unless all servos have these goals."""
         names = zip(self._chain.joints, self._healthy().goal == goal, strict=True)
-        _refuse(
+        refuse(
             f"{name} did not take its goal: nothing is moved"
             for name, ok in names
             if not ok
@@ -365,9 +365,3 @@ class Dynamixel:
         if self._bus is None:
             raise BusError("the arm is not connected: expected connect() first")
         return self._bus
-
-
-def _refuse(reasons: Iterable[str]) -> None:
-    """Raise a fault if there is a reason to."""
-    if told := "; ".join(reasons):
-        raise ServoError(told)

@@ -16,10 +16,6 @@ _REVERSED, _BY_TIME, _TORQUE_BY_GOAL = 0x01, 0x04, 0x08  # bits of DRIVE_MODE
 _PROTECTS = r.OVERHEATED | r.OVERLOADED
 
 
-class ServoError(RuntimeError):
-    """A servo is, or says that it is, not fit to move."""
-
-
 class State(NamedTuple):
     """One value (n,) for each joint."""
 

@@ -25,7 +25,7 @@ from robostack.clock import Clock, MonotonicClock
 from robostack.robot import Ending
 from robostack.spec import Array, Image, float32
 
-from .._servo_bus import PATIENCE_S, BusError
+from .._servo_bus import PATIENCE_S, BusError, ServoError
 from . import arm, kinematics
 from .bus import Bus
 from .calibration import Calibration
@@ -33,7 +33,6 @@ from .holding import hold
 from .homing import go_home
 from .release import lower
 from .servos import Servos
-from .state import ServoError
 from .surroundings import Surroundings, table_spec
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ import numpy as np
 
 from robostack.spec import Array
 
-from .._servo_bus import BusError
+from .._servo_bus import BusError, ServoError, refuse
 from . import arm
 from . import registers as r
 from . import state as states
 from .bus import Bus
 from .calibration import RADIANS_PER_TICK, Calibration, Ticks
-from .state import ServoError, State
+from .state import State
 
 
 class Servos:
@@ -153,9 +153,3 @@ def apart(state: State, goal: Ticks, most: float, what: str) -> Iterable[str]:
     for name, gap in zip(arm.JOINTS, gaps.tolist(), strict=True):
         if abs(gap) > most:
             yield f"{name} {what}: {abs(gap):.2f} rad from its target"
-
-
-def refuse(reasons: Iterable[str]) -> None:
-    """Raise a fault if there is a reason to."""
-    if told := "; ".join(reasons):
-        raise ServoError(told)

@@ -16,10 +16,6 @@ from .calibration import Calibration, Ticks
 START, SIZE = r.TORQUE_ENABLE.address, 30  # one read has it all: 40 ... 69
 
 
-class ServoError(RuntimeError):
-    """A servo is, or says that it is, not fit to move the arm."""
-
-
 class State(NamedTuple):
     """One value (6,) for each joint."""
 
