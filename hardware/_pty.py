@@ -20,7 +20,8 @@ from typing import ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from robostack.clock import Clock, MonotonicClock
 
-STEP_S = 0.0025  # in which servos move
+from ._shaft import STEP_S
+
 _LOOK_MS = 10  # how often servos move on while nobody talks
 _LONGEST_S = 5.0  # of a silence that is simulated step by step
 _REMEMBERED = 100_000  # packets
