@@ -48,7 +48,7 @@ def make(argument: str = "", clock: Clock | None = None) -> Robot:
     """
     place = _place(argument)
     try:
-        from .bus import PATIENCE_S
+        from .._servo_bus import PATIENCE_S
         from .driver import Dynamixel
     except ModuleNotFoundError as error:
         if error.name not in ("dynamixel_sdk", "serial"):

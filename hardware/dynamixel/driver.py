@@ -27,9 +27,11 @@ from robostack.clock import Clock, MonotonicClock, Ticker
 from robostack.robot import Ending
 from robostack.spec import Array, Image, float32
 
+from .._lowering import fade
+from .._servo_bus import PATIENCE_S, BusError, ServoError, refuse
 from . import registers as r
 from . import state as states
-from .bus import PATIENCE_S, Bus, BusError
+from .bus import Bus
 from .chain import (
     BLOCK_SIZE,
     BLOCK_START,
@@ -40,11 +42,10 @@ from .chain import (
     clip,
     spec_of,
 )
-from .state import ServoError, State
+from .state import State
 
 log = logging.getLogger(__name__)
 
-_LOWERING_TICK_S = 0.05
 _HOLD_TRIES = 3
 _SLOWEST = 1  # [0.229 rev/min]
 
@@ -189,7 +190,7 @@ class Dynamixel:
         memories = bus.read(ids, 0, r.EEPROM_END)
         state = states.parse(bus.read(ids, BLOCK_START, BLOCK_SIZE))
         wrong = states.misfits(memories, self._chain)
-        _refuse([*wrong, *states.faults(state, self._chain)])
+        refuse([*wrong, *states.faults(state, self._chain)])
         self._models = tuple(r.BY_NUMBER[r.MODEL.get(m.data)] for m in memories)
         for name, model, memory in zip(
             self._chain.joints, self._models, memories, strict=True
@@ -202,7 +203,7 @@ class Dynamixel:
         with self._lock:
             self._armed = False
             bus, state = self._connected(), self._healthy()
-            _refuse(self._outside(state))
+            refuse(self._outside(state))
             self._wake(bus, state)
             self._limit(bus)
             state = self._healthy()
@@ -245,7 +246,7 @@ class Dynamixel:
             with self._lock:
                 self._check_stops(stops)
                 state = self._healthy()
-                _refuse(self._apart(state, state.goal, care.lag, "is blocked"))
+                refuse(self._apart(state, state.goal, care.lag, "is blocked"))
                 self._send(np.round(start + way * k / steps).astype(np.int64))
             ticker.wait()
         deadline = self._clock.now() + care.settle_s
@@ -257,7 +258,7 @@ class Dynamixel:
             if not apart:
                 return
             if self._clock.now() > deadline:
-                _refuse(apart)
+                refuse(apart)
             ticker.wait()
 
     def _hold(self) -> None:
@@ -283,41 +284,19 @@ class Dynamixel:
             self._armed = False
             if self._bus is None or not (state := self._look()).torque.any():
                 return
-            self._wake(self._bus, state)
+            bus = self._bus
+            self._wake(bus, state)
             self._send(state.position)
-        ticker = Ticker(self._clock, _LOWERING_TICK_S)
-        steps = max(1, round(self._care.lowering_s / _LOWERING_TICK_S))
-        try:
-            for k in range(1, steps + 1):
-                rows = {
-                    joint.id: r.GOAL_PWM.pack(joint.pwm * (steps - k) // steps)
-                    for joint in self._chain.joints.values()
-                }
-                with self._lock:
-                    self._connected().write_all(r.GOAL_PWM.address, rows)
-                ticker.wait()
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        """Take the torque off every servo that can be reached."""
-        silent = []
-        for servo in self._chain.ids:
-            try:
-                with self._lock:
-                    self._connected().write(servo, r.TORQUE_ENABLE, 0)
-            except BusError as error:
-                silent.append(str(error))
-        if silent:
-            raise BusError("; ".join(silent))
+        limits = {joint.id: joint.pwm for joint in self._chain.joints.values()}
+        fade(bus, limits, self._care.lowering_s, self._clock, self._lock)
 
     def _healthy(self) -> State:
         """Return the state; raise and disarm if anything is wrong with it."""
         try:
             state = self._look()
-            _refuse(states.faults(state, self._chain))
+            refuse(states.faults(state, self._chain))
             if self._armed:
-                _refuse(states.lost(state, self._chain))
+                refuse(states.lost(state, self._chain))
         except (BusError, ServoError):
             self._disarm()
             raise
@@ -341,7 +320,7 @@ class Dynamixel:
     def _check_goals(self, goal: Ticks) -> None:
         """Refuse to go on unless all servos have these goals."""
         names = zip(self._chain.joints, self._healthy().goal == goal, strict=True)
-        _refuse(
+        refuse(
             f"{name} did not take its goal: nothing is moved"
             for name, ok in names
             if not ok
@@ -386,9 +365,3 @@ class Dynamixel:
         if self._bus is None:
             raise BusError("the arm is not connected: expected connect() first")
         return self._bus
-
-
-def _refuse(reasons: Iterable[str]) -> None:
-    """Raise a fault if there is a reason to."""
-    if told := "; ".join(reasons):
-        raise ServoError(told)

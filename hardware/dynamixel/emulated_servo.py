@@ -1,12 +1,9 @@
 """An X-series servo that is not there: its control table, its rules, how it moves.
 
 In ticks, as the servo itself works. The goal is approached by a profile of bounded
-speed and acceleration (the registers'), which the shaft follows as a spring
-
-    acceleration = clip(w^2 (profile - x) - 2 w v, +-strength * goal PWM) + load
-
-and limp, with torque off, as load and friction have it. Where the manual leaves a
-question open we take the worse case: a cleared bus watchdog goes on to the old goal.
+speed and acceleration (the registers'), which the shaft follows as a spring. Where the
+manual leaves a question open we take the worse case: a cleared bus watchdog goes on to
+the old goal.
 """
 
 from __future__ import annotations
@@ -14,18 +11,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from .._shaft import QUICKEST, STEP_S, Shaft
 from . import registers as r
 
 FIRMWARE = 46
 NOMINAL_VOLTAGE = 120  # [0.1 V]
 OK, FAILED, RANGE, LENGTH, LIMIT, ACCESS = 0, 1, 4, 5, 6, 7  # error numbers
 _TICKS = r.TICKS_PER_TURN / (2 * math.pi)  # per radian
-_W = 40.0  # [1/s]
-_STRENGTH = 40_000.0  # [tick/s^2] at full PWM
-_FRICTION = 8.0  # [1/s] of a limp shaft
 _FASTEST = 4000.0  # [tick/s]
-_QUICKEST = 100_000.0  # [tick/s^2]
-_STEP_S = 0.0025
 _LONGEST_S = 5.0  # of a silence that is simulated step by step
 
 _WRITABLE = {
@@ -63,7 +56,7 @@ class _Orders(NamedTuple):
     goal: int | None  # [tick]; None: brake
     speed: float  # [tick/s]
     quick: float  # [tick/s^2]
-    force: float  # [tick/s^2]
+    strength: float  # 0 to 1
 
 
 def _pieces(address: int, data: bytes) -> list[tuple[r.Register, int]] | int:
@@ -80,7 +73,7 @@ def _pieces(address: int, data: bytes) -> list[tuple[r.Register, int]] | int:
     return found
 
 
-class EmulatedServo:
+class EmulatedServo(Shaft):
     """One servo. Power it, talk to its memory, let time pass."""
 
     def __init__(
@@ -92,14 +85,10 @@ class EmulatedServo:
         model: int = 1030,
     ) -> None:
         """Stand still at `position` [tick] between `stops`, under `load` [tick/s^2]."""
-        self.position = position
-        self.velocity = 0.0
+        super().__init__(position, load, stops)
         self.temperature = 32  # [C]
         self.stuck_errors = 0  # hardware error bits that return whatever one does
         self.queued: tuple[int, bytes] | None = None  # REG_WRITE waiting for ACTION
-        self._load = load
-        self._stops = stops
-        self._profile, self._pace = position, 0.0
         self._silence_s = 0.0
         self.memory = bytearray(r.SIZE)
         self._kept = bytearray(r.EEPROM_END)
@@ -131,11 +120,6 @@ class EmulatedServo:
                 self._kept[register.address : register.end] = register.pack(value)
         self.power_up()
         return OK
-
-    def place(self, position: float) -> None:
-        """Be turned to `position` [tick] by a hand."""
-        self.position = self._profile = position
-        self.velocity = self._pace = 0.0
 
     def configure(self, register: r.Register, value: int) -> None:
         """Write into the EEPROM, as a person does before the arm is used."""
@@ -186,7 +170,7 @@ class EmulatedServo:
             if register.end <= r.EEPROM_END:
                 self._kept[register.address : register.end] = register.pack(value)
             if register == r.TORQUE_ENABLE:
-                self._profile, self._pace = self.position, 0.0
+                self._rest()
         return OK
 
     def register(self, address: int, data: bytes) -> int:
@@ -205,12 +189,12 @@ class EmulatedServo:
         """Let time pass."""
         self._protect()
         orders, left_s = self._orders(), self._patience_s()
-        for _ in range(round(min(seconds, _LONGEST_S) / _STEP_S)):
-            self._silence_s += _STEP_S
+        for _ in range(round(min(seconds, _LONGEST_S) / STEP_S)):
+            self._silence_s += STEP_S
             if self._silence_s > left_s:
                 self._put(r.BUS_WATCHDOG, r.WATCHDOG_TRIPPED)
                 orders, left_s = self._orders(), math.inf
-            self._step(_STEP_S, orders)
+            self._step(STEP_S, orders)
 
     def _objection(self, register: r.Register, value: int) -> int:
         """Return why `value` cannot be written now: an error number, or OK."""
@@ -266,34 +250,18 @@ class EmulatedServo:
         return _Orders(
             None if self.tripped else self._get(r.GOAL_POSITION),
             min(speed or _FASTEST, _FASTEST),
-            quick or _QUICKEST,
-            _STRENGTH * abs(self._get(r.GOAL_PWM)) / r.PWM_FULL,
+            quick or QUICKEST,
+            abs(self._get(r.GOAL_PWM)) / r.PWM_FULL,
         )
 
     def _step(self, h: float, orders: _Orders | None) -> None:
-        if orders is not None:
-            self._follow(h, orders)
-            wish = _W * _W * (self._profile - self.position) - 2 * _W * self.velocity
-            force = max(-orders.force, min(orders.force, wish))
-        else:
-            self._profile, self._pace = self.position, 0.0
-            force = -_FRICTION * self.velocity
-        self.velocity += h * (force + self._load)
-        self.position += h * self.velocity
-        low, high = self._stops
-        if not low <= self.position <= high:
-            self.position = max(low, min(high, self.position))
-            self.velocity = 0.0
-
-    def _follow(self, h: float, orders: _Orders) -> None:
-        """Move the profile towards the goal; brake it where there is none."""
+        if orders is None:
+            self._rest()
+            self._turn(h, None)
+            return
         gap = 0.0 if orders.goal is None else orders.goal - self._profile
-        aim = math.copysign(
-            min(orders.speed, math.sqrt(2 * orders.quick * abs(gap)), abs(gap) / h), gap
-        )
-        change = orders.quick * h
-        self._pace += max(-change, min(change, aim - self._pace))
-        self._profile += self._pace * h
+        self._follow(h, gap, orders.speed, orders.quick)
+        self._turn(h, orders.strength)
 
     def _sense(self) -> None:
         self._protect()

@@ -3,140 +3,35 @@
 A servo is silent at a wrong CRC, at packets for others, and at broadcasts but PING,
 SYNC READ and BULK READ. A packet feeds the bus watchdog of those it is meant for: the
 manual may mean all who hear it, which would be the milder case.
-
-Faults are switched on by setting attributes; they are taken off the same way.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import threading
-import time
-import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from robostack.clock import Clock, MonotonicClock
+from robostack.clock import Clock
 
+from .._pty import Packet, PtyBus
 from . import protocol as p
 from . import registers as r
 from .chain import Chain
 from .emulated_servo import ACCESS, OK, EmulatedServo
-from .protocol import Packet
 
-_LOOK_S = 0.01  # how often servos move on while nobody talks
 _UNKNOWN = 2  # error number: no such instruction
 _LOAD = 1500.0  # [tick/s^2] what gravity does to every hinge but the first
 _START = 60  # [tick] from home
 _DEFAULT_MODEL = "XM430-W350"  # of servos whose model is "auto"
 
 
-class Emulator:
-    """Servos on a pseudo-terminal, served by a thread of this process."""
+class Emulator(PtyBus[EmulatedServo]):
+    """X-series servos on a pseudo-terminal."""
 
-    def __init__(
-        self, servos: Sequence[EmulatedServo], clock: Clock | None = None
-    ) -> None:
-        """Open a pseudo-terminal and answer on it until `close`."""
-        self.servos = list(servos)
-        self.corrupt = 0  # fault: so many status packets to come have a wrong CRC
-        self.lost = 0  # fault: so many status packets to come do not come
-        self.latency_s = 0.0  # fault: every status packet comes so late
-        self.unplugged: set[int] = set()  # fault: ids without a plug; they keep power
-        self.replays = False  # fault: the adapter keeps what comes without power
-        self.written: list[Packet] = []  # all that was not just a question
-        self._clock = clock or MonotonicClock()
-        self._stamp_s = self._clock.now()
-        self._powered = True
-        self._buffer = bytearray()
-        self._lock = threading.RLock()
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+    questions = (p.PING, p.READ, p.SYNC_READ, p.BULK_READ)
 
-    def __enter__(self) -> Emulator:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
-    def close(self) -> None:
-        """End the thread and the terminal. Idempotent."""
-        if self._over.is_set():
-            return
-        self._over.set()
-        self._thread.join()
-        os.close(self._master)
-        os.close(self._slave)
-
-    def power(self, *, on: bool) -> None:
-        """Switch the servos' supply; the adapter lives on the USB's."""
-        with self._lock:
-            self._advance()
-            self._powered = on
-            for servo in self.servos:
-                servo.power_up() if on else servo.power_down()
-
-    def settle(self) -> None:
-        """Let the servos catch up with the clock."""
-        with self._lock:
-            self._advance()
-
-    def _serve(self) -> None:
-        while not self._over.is_set():
-            ready, _, _ = select.select([self._master], [], [], _LOOK_S)
-            with self._lock:
-                self._advance()
-                if ready:
-                    self._buffer += _receive(self._master)
-                if not self._powered and not self.replays:
-                    self._buffer.clear()
-                answers = self._answers() if self._powered else b""
-            if answers:
-                self._send(answers)
-
-    def _answers(self) -> bytes:
-        return b"".join(
-            self._spoil(answer)
-            for packet in p.split(self._buffer)
-            for answer in self._obey(packet)
-        )
-
-    def _spoil(self, answer: bytes) -> bytes:
-        if self.lost:
-            self.lost -= 1
-            return b""
-        if self.corrupt:
-            self.corrupt -= 1
-            return answer[:-1] + bytes((answer[-1] ^ 0x55,))
-        return answer
-
-    def _send(self, answers: bytes) -> None:
-        if self.latency_s:
-            time.sleep(self.latency_s)
-        try:
-            os.write(self._master, answers)
-        except BlockingIOError:
-            return  # nobody listens: as on a wire
-
-    def _advance(self) -> None:
-        now_s = self._clock.now()
-        whole_s = now_s - self._stamp_s
-        if whole_s >= 0.0025:
-            self._stamp_s = now_s
-            for servo in self.servos:
-                servo.advance(whole_s)
+    def _split(self, buffer: bytearray) -> Iterator[Packet]:
+        return p.split(buffer)
 
     def _obey(self, packet: Packet) -> Iterator[bytes]:
-        """Do what a packet says; return what comes back."""
-        if packet.instruction not in (p.PING, p.READ, p.SYNC_READ, p.BULK_READ):
-            self.written.append(packet)
         there = {s.id: s for s in self.servos if s.id not in self.unplugged}
         group = _GROUPS.get(packet.instruction)
         if group is not None:
@@ -244,13 +139,6 @@ _GROUPS = {
     p.BULK_READ: _bulk_read,
     p.BULK_WRITE: _bulk_write,
 }
-
-
-def _receive(master: int) -> bytes:
-    try:
-        return os.read(master, 4096)
-    except (BlockingIOError, OSError):
-        return b""
 
 
 def emulate(chain: Chain, clock: Clock | None = None) -> Emulator:

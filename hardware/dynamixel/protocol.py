@@ -11,7 +11,8 @@ between length and CRC, another FD follows it: so a header is a header.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from .._pty import Packet
 
 PING, READ, WRITE, REG_WRITE, ACTION, FACTORY_RESET, REBOOT = 1, 2, 3, 4, 5, 6, 8
 STATUS, SYNC_READ, SYNC_WRITE, BULK_READ, BULK_WRITE = 0x55, 0x82, 0x83, 0x92, 0x93
@@ -19,14 +20,6 @@ BROADCAST = 0xFE
 HEADER = b"\xff\xff\xfd\x00"
 _MARK, _STUFFED = b"\xff\xff\xfd", b"\xff\xff\xfd\xfd"
 _START = 7  # [byte] of header, id and length
-
-
-class Packet(NamedTuple):
-    """An instruction packet."""
-
-    servo: int
-    instruction: int
-    parameters: bytes
 
 
 def _table() -> tuple[int, ...]:

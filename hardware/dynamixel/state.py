@@ -8,16 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._servo_bus import Answer
 from . import registers as r
-from .bus import Answer
 from .chain import BLOCK_START, Chain, Joint, Ticks
 
 _REVERSED, _BY_TIME, _TORQUE_BY_GOAL = 0x01, 0x04, 0x08  # bits of DRIVE_MODE
 _PROTECTS = r.OVERHEATED | r.OVERLOADED
-
-
-class ServoError(RuntimeError):
-    """A servo is, or says that it is, not fit to move."""
 
 
 class State(NamedTuple):

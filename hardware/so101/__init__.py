@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EMULATED_MS = 100.0  # for an answer: a process on a busy computer, not a servo
+_EMULATED_S = 0.1  # for an answer: a process on a busy computer, not a servo
 
 
 def spec(argument: str = "") -> RobotSpec:
@@ -51,7 +51,7 @@ def make(argument: str = "", clock: Clock | None = None) -> SO101:
     where = place.parse(argument)
     calibrated = where.calibrated()
     with _sdk():
-        from .bus import PATIENCE_MS
+        from .._servo_bus import PATIENCE_S
         from .driver import SO101, Setup
 
     orphan: Literal["hold", "limp"] = "limp" if where.limp else "hold"
@@ -64,7 +64,7 @@ def make(argument: str = "", clock: Clock | None = None) -> SO101:
             msgspec.structs.replace(arm.ENDING, orphan=orphan),
             lifeline=f"{port}@{where.file}",
             surroundings=surroundings,
-            patience_ms=_EMULATED_MS if where.emulated else PATIENCE_MS,
+            patience_s=_EMULATED_S if where.emulated else PATIENCE_S,
         ),
         clock,
     )

@@ -56,7 +56,7 @@ def calibrate(
             bus.write(servo, r.TORQUE_ENABLE, 0)
         offsets = [
             r.HOMING_OFFSET.get(answer.data)
-            for answer in bus.read(ids, 0, r.EEPROM_END).values()
+            for answer in bus.read(ids, 0, r.EEPROM_END)
         ]
         zero = _watch(bus, ids, operator(_ZERO))[-1]
         swept = np.vstack([zero, _watch(bus, ids, operator(_RANGE))])
@@ -89,7 +89,7 @@ def _watch(bus: Bus, ids: tuple[int, ...], moments: Iterator[object]) -> Ticks:
     rows = [
         [
             r.PRESENT_POSITION.get(answer.data, address)
-            for answer in bus.read(ids, address, size).values()
+            for answer in bus.read(ids, address, size)
         ]
         for _ in moments
     ]

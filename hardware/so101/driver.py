@@ -25,14 +25,14 @@ from robostack.clock import Clock, MonotonicClock
 from robostack.robot import Ending
 from robostack.spec import Array, Image, float32
 
+from .._servo_bus import PATIENCE_S, BusError, ServoError
 from . import arm, kinematics
-from .bus import PATIENCE_MS, Bus, BusError
+from .bus import Bus
 from .calibration import Calibration
 from .holding import hold
 from .homing import go_home
 from .release import lower
 from .servos import Servos
-from .state import ServoError
 from .surroundings import Surroundings, table_spec
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Setup(NamedTuple):
     care: arm.Care = arm.CARE
     lifeline: str = ""  # argument of `rescue`
     surroundings: Surroundings | None = None  # None: the arm alone
-    patience_ms: float = PATIENCE_MS  # for an answer
+    patience_s: float = PATIENCE_S  # for an answer
 
 
 class SO101:
@@ -85,7 +85,7 @@ class SO101:
             names = dict(zip(setup.calibration.ids, arm.JOINTS, strict=True))
             with contextlib.ExitStack() as opening:
                 path = opening.enter_context(setup.port())
-                bus = Bus(path, names, setup.patience_ms)
+                bus = Bus(path, names, setup.patience_s)
                 opening.callback(bus.close)
                 servos = Servos(bus, setup.calibration, setup.care)
                 self._firmware = servos.inspect()

@@ -2,27 +2,18 @@
 
 In ticks, as the servo itself works. The goal is approached by a profile of bounded
 speed and acceleration (the registers'): `drive`. What the shaft makes of that is told
-by a world (`feel`); or, where there is none, the shaft follows as a spring
-
-    acceleration = clip(w^2 (profile - x) - 2 w v, +-strength * torque limit) + load
-
-and limp, with torque off, as the load and friction have it: `advance`.
+by a world (`feel`); or, where there is none, by a spring: `advance`.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
+from .._shaft import QUICKEST, STEP_S, Shaft
 from . import registers as r
 
 NOMINAL_VOLTAGE = 74  # [0.1 V]
-_W = 40.0  # [1/s]
-_STRENGTH = 40_000.0  # [tick/s^2] at full torque
-_FRICTION = 8.0  # [1/s] of a limp shaft
 _FASTEST = 3400  # [tick/s]
-_QUICKEST = 100_000  # [tick/s^2]
-STEP_S = 0.0025
 _AMBIENT_C = 30.0
 _HEAT_C = 25.0  # above ambient after long full effort
 _HEAT_S = 180.0  # time constant
@@ -38,7 +29,7 @@ class Drive(NamedTuple):
     strength: float  # 0 (no torque) to 1
 
 
-class EmulatedServo:
+class EmulatedServo(Shaft):
     """One servo. Power it, talk to its memory, let time pass."""
 
     def __init__(
@@ -49,15 +40,11 @@ class EmulatedServo:
         stops: tuple[float, float] = (0.0, r.TICKS_PER_TURN - 1.0),
     ) -> None:
         """Stand still at `position` [tick] between `stops`, under `load` [tick/s^2]."""
-        self.position = position
-        self.velocity = 0.0
+        super().__init__(position, load, stops)
         self.temperature = 32  # [C]
         self.effort = 0.0  # -1 to 1, of all its force
         self.stuck_errors = 0  # error bits that it says it has, whatever else
         self.queued: tuple[int, bytes] | None = None  # REG_WRITE waiting for ACTION
-        self._load = load
-        self._stops = stops
-        self._profile, self._pace = position, 0.0
         self._heat_c = self.temperature - _AMBIENT_C
         self._kept = bytearray(r.SIZE)  # the EEPROM
         self.memory = bytearray(r.SIZE)
@@ -88,11 +75,6 @@ class EmulatedServo:
         """Go limp; nothing is remembered."""
         self.memory[:] = bytes(r.SIZE)
         self.queued = None
-
-    def place(self, position: float) -> None:
-        """Be turned to `position` [tick] by a hand."""
-        self.position = self._profile = position
-        self.velocity = self._pace = 0.0
 
     @property
     def id(self) -> int:
@@ -133,9 +115,9 @@ class EmulatedServo:
         if self.stuck_errors & _OVERLOAD:
             self._put(self.memory, r.TORQUE_ENABLE, 0)  # it protects itself
         if not self.torque:
-            self._profile, self._pace = self.position, 0.0
+            self._rest()
             return Drive(self.position, 0.0)
-        self._follow(h)
+        self._pursue(h)
         return Drive(self._profile, min(1.0, r.TORQUE_LIMIT.get(self.memory) / 1000))
 
     def feel(self, position: float, velocity: float, effort: float, h: float) -> None:
@@ -148,34 +130,16 @@ class EmulatedServo:
     def advance(self, seconds: float) -> None:
         """Let time pass for a servo that is in no world."""
         for _ in range(round(seconds / STEP_S)):
-            self._step(STEP_S)
+            _, strength = self.drive(STEP_S)
+            self._turn(STEP_S, strength if self.torque else None)
 
-    def _step(self, h: float) -> None:
-        target, strength = self.drive(h)
-        if strength or self.torque:
-            wish = _W * _W * (target - self.position) - 2 * _W * self.velocity
-            most = _STRENGTH * strength
-            force = max(-most, min(most, wish))
-        else:
-            force = -_FRICTION * self.velocity
-        self.velocity += h * (force + self._load)
-        self.position += h * self.velocity
-        low, high = self._stops
-        if not low <= self.position <= high:
-            self.position = max(low, min(high, self.position))
-            self.velocity = 0.0
-
-    def _follow(self, h: float) -> None:
+    def _pursue(self, h: float) -> None:
         """Move the profile towards the goal."""
         low, high = r.MIN_POSITION.get(self.memory), r.MAX_POSITION.get(self.memory)
         gap = max(low, min(high, r.GOAL_POSITION.get(self.memory))) - self._profile
         speed = abs(r.GOAL_VELOCITY.get(self.memory)) or _FASTEST
-        quick = r.ACCELERATION.get(self.memory) * 100 or _QUICKEST
-        aim = math.copysign(
-            min(speed, _FASTEST, math.sqrt(2 * quick * abs(gap)), abs(gap) / h), gap
-        )
-        self._pace += max(-quick * h, min(quick * h, aim - self._pace))
-        self._profile += self._pace * h
+        quick = r.ACCELERATION.get(self.memory) * 100 or QUICKEST
+        self._follow(h, gap, min(speed, _FASTEST), quick)
 
     def _sense(self) -> None:
         moving = abs(self.velocity) > 1.0

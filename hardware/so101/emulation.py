@@ -15,7 +15,7 @@ import numpy as np
 
 from robostack.spec import Image, float32
 
-from .bus import BusError
+from .._servo_bus import BusError
 from .control import TTY, Control, Finish
 from .surroundings import Sighting
 

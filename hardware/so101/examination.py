@@ -17,10 +17,11 @@ import numpy as np
 
 from robostack.robot import Finding
 
+from .._servo_bus import PATIENCE_S, BusError
 from . import arm
 from . import registers as r
 from . import state as states
-from .bus import Bus, BusError
+from .bus import Bus
 from .calibration import RADIANS_PER_TICK, Calibration
 from .state import State
 
@@ -28,10 +29,8 @@ READINGS = 100  # that times and failures are counted over
 _LONGEST_S = 2.0  # for all of them
 _MOST_FAILURES = 0.02  # of single questions; three tries make that 1 in 100,000
 _STRANGERS = range(1, 21)  # ids among which a servo with a wrong id is looked for
-_PATIENCE_S = 0.02  # for a second answer: adapters hold bytes for 16 ms
 _WARM_C = 10  # below the limit
 _SLOW_REPLY = 250  # [2 us] a servo waits before it answers: the factory's 500 us
-_CORRUPT = -7
 
 _POWER = "check the servos' power supply and the plug at the adapter"
 _PLUG = "plug it in: the cable from the joint before it, at both ends"
@@ -90,16 +89,16 @@ def _bus(
 
 def _silent(bus: Bus, bad: dict[int, int], names: dict[int, str]) -> Iterator[Finding]:
     """Yield who does not answer, and who answers garbage."""
-    if len(bad) == len(names) and _CORRUPT not in bad.values():
+    if len(bad) == len(names) and Bus.corrupt not in bad.values():
         words = f"none of the {len(names)} servos answers"
         yield Finding("fault", "bus", words, f"{_POWER}; or name another --port")
         return
-    garbled = [f"{names[i]} (id {i})" for i, why in bad.items() if why == _CORRUPT]
+    garbled = [f"{names[i]} (id {i})" for i, why in bad.items() if why == Bus.corrupt]
     if garbled:
         words = f"only corrupt answers from {', '.join(garbled)}"
         cure = f"{_NOISE}; or two servos have this id: plug them in one at a time"
         yield Finding("fault", "bus", words, cure)
-    silent = {i: names[i] for i, why in bad.items() if why != _CORRUPT}
+    silent = {i: names[i] for i, why in bad.items() if why != Bus.corrupt}
     strangers = _strangers(bus, set(names)) if silent else []
     for servo, name in silent.items():
         hint = f"; id {_list(strangers)} answers: was it {name}?" if strangers else ""
@@ -210,7 +209,7 @@ def _calibration(
 def _doubles(bus: Bus, seen: _Seen) -> Iterator[Finding]:
     """Yield ids to which two servos answer."""
     for name, servo in zip(seen.names, seen.ids, strict=True):
-        if bus.count(servo, _PATIENCE_S) > 1:
+        if bus.count(servo, PATIENCE_S) > 1:
             words = f"two servos answer to id {servo}, that of {name}"
             cure = "plug them in one at a time, and give one its own id (register 5)"
             yield Finding("fault", "ids", words, cure)

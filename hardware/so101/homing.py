@@ -14,8 +14,9 @@ import numpy as np
 from robostack.clock import Clock, Ticker
 from robostack.spec import Array, float32
 
+from .._servo_bus import refuse
 from . import arm
-from .servos import Servos, apart, refuse
+from .servos import Servos, apart
 
 Turn = Callable[[], AbstractContextManager[None]]  # has the bus; raises if told to end
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 from robostack.clock import MonotonicClock
 
-from .bus import Bus, BusError
+from .._servo_bus import BusError
+from .bus import Bus
 from .calibration import Calibration
 from .holding import hold
 from .release import lower

@@ -13,12 +13,13 @@ import numpy as np
 
 from robostack.spec import Array
 
+from .._servo_bus import BusError, ServoError, refuse
 from . import arm
 from . import registers as r
 from . import state as states
-from .bus import Bus, BusError
+from .bus import Bus
 from .calibration import RADIANS_PER_TICK, Calibration, Ticks
-from .state import ServoError, State
+from .state import State
 
 
 class Servos:
@@ -43,7 +44,7 @@ class Servos:
         self.bus.read(self.ids, 0, 6)  # names everyone who is silent
         for servo in self.ids:
             self.bus.ping(servo)
-        memories = list(self.bus.read(self.ids, 0, r.EEPROM_END).values())
+        memories = self.bus.read(self.ids, 0, r.EEPROM_END)
         state = self.look()
         wrong = states.misfits(memories, state, self.calibration)
         refuse([*wrong, *states.faults(state, self.care)])
@@ -55,8 +56,7 @@ class Servos:
 
     def look(self) -> State:
         """Return what all of them say."""
-        answers = self.bus.read(self.ids, states.START, states.SIZE)
-        return states.parse(list(answers.values()))
+        return states.parse(self.bus.read(self.ids, states.START, states.SIZE))
 
     def healthy(self) -> State:
         """Return the state; raise and disarm if anything is wrong with it."""
@@ -100,7 +100,7 @@ class Servos:
             answers = self.bus.read(self.ids, r.TORQUE_ENABLE.address, 1)
             refuse(
                 f"{name} lost its torque: power was cut, or it protects itself"
-                for name, answer in zip(arm.JOINTS, answers.values(), strict=True)
+                for name, answer in zip(arm.JOINTS, answers, strict=True)
                 if answer.data != b"\x01"
             )
         except (BusError, ServoError):
@@ -153,9 +153,3 @@ def apart(state: State, goal: Ticks, most: float, what: str) -> Iterable[str]:
     for name, gap in zip(arm.JOINTS, gaps.tolist(), strict=True):
         if abs(gap) > most:
             yield f"{name} {what}: {abs(gap):.2f} rad from its target"
-
-
-def refuse(reasons: Iterable[str]) -> None:
-    """Raise a fault if there is a reason to."""
-    if told := "; ".join(reasons):
-        raise ServoError(told)

@@ -8,16 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._servo_bus import Answer
 from . import registers as r
 from .arm import JOINTS, Care
-from .bus import Answer
 from .calibration import Calibration, Ticks
 
 START, SIZE = r.TORQUE_ENABLE.address, 30  # one read has it all: 40 ... 69
-
-
-class ServoError(RuntimeError):
-    """A servo is, or says that it is, not fit to move the arm."""
 
 
 class State(NamedTuple):

@@ -164,7 +164,7 @@ MUTATIONS = (
     Mutation(
         "NaN check off",
         "P5",
-        "robostack/safety.py",
+        "robostack/limiting.py",
         '        if bad:\n            raise CommandError("not_finite"',
         '        if False:\n            raise CommandError("not_finite"',
         ("tests/unit/test_safety.py", "tests/unit/test_node_commands.py"),

@@ -1,23 +1,23 @@
 """The Dynamixel driver on an emulated bus whose time the test moves, fault by fault."""
 
 import contextlib
-import logging
 import sys
 
 import msgspec
 import numpy as np
 import pytest
+from servo_examples import EventfulClock
 
 from robostack import plugins
-from robostack.clock import ManualClock
 from robostack.plugins import PluginError
-from robostack.spec import SpecError, float32
+from robostack.spec import float32
 
 pytest.importorskip("dynamixel_sdk", reason="dynamixel-sdk is not installed")
 
 from robostack.hardware import dynamixel as plugin
+from robostack.hardware._servo_bus import BusError, ServoError
 from robostack.hardware.dynamixel import registers as r
-from robostack.hardware.dynamixel.bus import Bus, BusError
+from robostack.hardware.dynamixel.bus import Bus
 from robostack.hardware.dynamixel.chain import (
     NOMINAL,
     RADIANS_PER_TICK,
@@ -27,25 +27,12 @@ from robostack.hardware.dynamixel.chain import (
 )
 from robostack.hardware.dynamixel.driver import Dynamixel
 from robostack.hardware.dynamixel.emulator import emulate
-from robostack.hardware.dynamixel.state import ServoError
 
 CHAIN = load(NOMINAL)
 SPEC = spec_of(CHAIN)
 HOME = float32(SPEC.home)
 SMALL = float32([0.1, 0.1, 0.1, 0.1, 0.1, 0.001])
 WAIST, ELBOW, GRIPPER = 0, 2, 5
-
-
-class EventfulClock(ManualClock):
-    """Calls `event` once, at the sleep number `at` from when that was set."""
-
-    at, event = -1, None
-
-    def sleep_until(self, deadline):
-        super().sleep_until(deadline)
-        self.at -= 1
-        if self.at == 0:
-            self.event()
 
 
 @pytest.fixture
@@ -170,13 +157,6 @@ def test_a_missing_chain_file_is_one_sentence(tmp_path):
 # connect
 
 
-def test_connect_enables_no_torque_and_writes_nothing(robot, bus):
-    robot.connect()
-    robot.read()
-    assert not any(torque(bus))
-    assert bus.written == []
-
-
 @pytest.mark.parametrize(
     ("register", "value", "sentence"),
     [
@@ -198,21 +178,6 @@ def test_connect_names_what_does_not_fit(robot, bus, register, value, sentence):
     bus.servos[3].configure(register, value)
     with pytest.raises(ServoError, match=sentence):
         robot.connect()
-
-
-def test_connect_names_who_is_silent_and_can_be_tried_again(robot, bus):
-    bus.unplugged = {2, 5}
-    with pytest.raises(BusError, match=r"from shoulder \(id 2\), wrist \(id 5\) in 3"):
-        robot.connect()
-    bus.unplugged = set()
-    robot.connect()
-    robot.read()
-
-
-def test_one_port_has_one_driver(robot, bus, clock):
-    robot.connect()
-    with pytest.raises(BusError, match="another program may have it"):
-        make(bus, clock).connect()
 
 
 def test_facts_tell_the_chain_and_each_servo(robot):
@@ -247,16 +212,6 @@ def test_reset_refuses_from_far_outside_and_gives_no_torque(robot, bus):
     assert not any(torque(bus))
 
 
-def test_reset_stops_before_a_blocked_joint(robot, bus):
-    bus.servos[WAIST].place(2713.0)
-    bus.servos[WAIST]._stops = (2712.0, 4095.0)
-    robot.connect()
-    with pytest.raises(ServoError, match="waist is blocked"):
-        robot.reset()
-    goal = r.GOAL_POSITION.get(bus.servos[WAIST].memory)
-    assert abs(goal - bus.servos[WAIST].position) * RADIANS_PER_TICK <= CHAIN.care.rest
-
-
 def test_reset_enables_nothing_if_a_servo_did_not_take_its_goal(robot, bus):
     robot.connect()
     bus.servos[ELBOW].place(1600.0)
@@ -264,31 +219,6 @@ def test_reset_enables_nothing_if_a_servo_did_not_take_its_goal(robot, bus):
     with pytest.raises(ServoError, match="elbow did not take its goal"):
         robot.reset()
     assert not any(torque(bus))
-
-
-def test_stop_ends_reset_where_the_arm_is(robot, bus, clock):
-    bus.servos[WAIST].place(2713.0)
-    robot.connect()
-    clock.at, clock.event = 20, robot.stop
-    with pytest.raises(ServoError, match="somebody stopped"):
-        robot.reset()
-    at = places(bus)[WAIST]
-    clock.advance(2.0)
-    assert places(bus)[WAIST] == pytest.approx(at, abs=CHAIN.care.rest)
-    assert at > 0.5
-
-
-def test_a_servo_unplugged_on_the_way_home_stops_the_others(robot, bus, clock):
-    bus.servos[WAIST].place(2713.0)
-    robot.connect()
-    clock.at, clock.event = 20, lambda: bus.unplugged.add(3)
-    with pytest.raises(BusError, match=r"no answer from elbow \(id 3\)"):
-        robot.reset()
-    at = places(bus)[WAIST]
-    clock.advance(2.0)
-    assert places(bus)[WAIST] == pytest.approx(at, abs=CHAIN.care.rest)
-    with pytest.raises(ServoError, match="expected reset"):
-        robot.apply(HOME)
 
 
 # read and apply
@@ -318,13 +248,6 @@ def test_velocity_is_read_in_rad_and_metres_per_second(ready, bus, clock):
     assert velocity[ELBOW] == pytest.approx(-turning[ELBOW], abs=0.02)
 
 
-def test_apply_refuses_what_is_no_number(ready, bus):
-    before = len(bus.written)
-    with pytest.raises(SpecError, match="not finite: elbow"):
-        ready.apply(float32([0, 0, np.nan, 0, 0, 0]))
-    assert len(bus.written) == before
-
-
 def test_every_goal_goes_with_its_profile(ready, bus):
     ready.apply(HOME)
     until_seen(ready)
@@ -335,48 +258,6 @@ def test_every_goal_goes_with_its_profile(ready, bus):
         assert quick == pytest.approx(30.0, rel=0.01)
     goals = [p for p in bus.written if p.instruction == 0x83]
     assert {p.parameters[0] for p in goals} == {108}
-
-
-@pytest.mark.parametrize("fault", ["lost", "corrupt"])
-def test_a_few_bad_answers_are_asked_for_again(ready, bus, fault):
-    setattr(bus, fault, 3)
-    before = places(bus)
-    reading = ready.read()["joint_position"]
-    np.testing.assert_allclose(reading, before, atol=0.01)
-
-
-@pytest.mark.parametrize(
-    ("fault", "words"), [("lost", "no answer"), ("corrupt", "corrupt answers")]
-)
-def test_only_bad_answers_raise_and_are_bounded(ready, bus, fault, words):
-    setattr(bus, fault, 10_000)
-    with pytest.raises(BusError, match=f"{words} from waist .id 1.* 3 tries"):
-        ready.read()
-    setattr(bus, fault, 0)
-    ready.read()
-
-
-def test_late_answers_are_not_taken_for_answers_to_another_question(bus):
-    bus.latency_s = 0.035  # beyond the patience: it comes while we ask something else
-    with contextlib.closing(Bus(bus.path, CHAIN.baud, {})) as line:
-        for _ in range(4):
-            for size in (1, 30):
-                found, _bad = line.poll([1, 2, 3], r.TORQUE_ENABLE.address, size)
-                assert all(len(answer.data) == size for answer in found.values())
-
-
-def test_a_wall_clock_set_back_ends_no_time_out_late(ready, bus, monkeypatch):
-    wall = iter(range(10**9, 0, -3600))
-    monkeypatch.setattr("time.time", lambda: float(next(wall)))
-    bus.lost = 10_000
-    with pytest.raises(BusError, match="no answer"):
-        ready.read()
-
-
-def test_an_answer_within_the_patience_of_the_bus_will_do(ready, bus):
-    bus.latency_s = 0.005
-    ready.apply(HOME)
-    ready.read()
 
 
 @pytest.mark.parametrize(
@@ -515,14 +396,6 @@ def test_a_driver_that_finds_an_orphaned_arm_takes_it_over(ready, bus, clock):
 # stop and close
 
 
-def test_stop_gives_no_torque(robot, bus):
-    robot.stop()
-    robot.connect()
-    robot.stop()
-    assert not any(torque(bus))
-    assert bus.written == []
-
-
 def test_stop_holds_where_the_arm_is(ready, bus, clock):
     ready.apply(float32(HOME + 5 * SMALL))
     until_seen(ready)
@@ -536,31 +409,6 @@ def test_stop_holds_where_the_arm_is(ready, bus, clock):
     np.testing.assert_allclose(places(bus), at, atol=0.1)
 
 
-def test_stops_in_a_row_do_not_let_the_arm_creep(ready, bus, clock):
-    clock.advance(0.4)  # to come to rest
-    bus.settle()
-    ready.stop()
-    at = places(bus)
-    for _ in range(50):
-        clock.advance(0.05)
-        ready.stop()
-    np.testing.assert_allclose(places(bus), at, atol=0.005)
-
-
-def test_stop_holds_those_who_answer_and_raises_nothing(ready, bus, clock, caplog):
-    ready.apply(float32(HOME + 5 * SMALL))
-    until_seen(ready)
-    clock.advance(0.1)
-    bus.unplugged = {4}
-    with caplog.at_level(logging.WARNING):
-        ready.stop()
-    assert "[4] did not answer to a stop" in caplog.text
-    at = places(bus)
-    clock.advance(0.45)
-    others = [0, 1, 2, 4, 5]
-    np.testing.assert_allclose(places(bus)[others], at[others], atol=0.1)
-
-
 def test_close_lets_the_arm_down_before_it_lets_go(ready, bus, clock):
     begin = clock.now()
     ready.close()
@@ -568,14 +416,6 @@ def test_close_lets_the_arm_down_before_it_lets_go(ready, bus, clock):
     assert clock.now() - begin == pytest.approx(CHAIN.care.lowering_s)
     faded = [p for p in bus.written if p.instruction == 0x83 and p.parameters[0] == 100]
     assert len(faded) == 10
-
-
-def test_close_lets_go_of_all_whom_it_can_reach(ready, bus, clock, caplog):
-    clock.at, clock.event = 10, lambda: bus.unplugged.add(2)
-    with caplog.at_level(logging.WARNING):
-        ready.close()
-    assert torque(bus) == [False, True, False, False, False, False]
-    assert "no answer from shoulder (id 2)" in caplog.text
 
 
 # power

@@ -10,9 +10,10 @@ pytest.importorskip("dynamixel_sdk", reason="dynamixel-sdk is not installed")
 import dynamixel_sdk as sdk
 
 from robostack.clock import ManualClock
+from robostack.hardware._servo_bus import BusError
 from robostack.hardware.dynamixel import protocol as p
 from robostack.hardware.dynamixel import registers as r
-from robostack.hardware.dynamixel.bus import Bus, BusError
+from robostack.hardware.dynamixel.bus import Bus
 from robostack.hardware.dynamixel.emulated_servo import EmulatedServo
 from robostack.hardware.dynamixel.emulator import Emulator
 

@@ -24,7 +24,7 @@ ZERO, REACH = 2048.0, 1900.0  # [tick]; the joints have stops before that
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """Wait for servos that share this interpreter."""
-    monkeypatch.setattr(calibrating, "Bus", functools.partial(Bus, patience_ms=500.0))
+    monkeypatch.setattr(calibrating, "Bus", functools.partial(Bus, patience_s=0.5))
 
 
 @pytest.fixture

@@ -1,24 +1,23 @@
 """The SO-101's driver on an emulated bus whose time the test moves, fault by fault."""
 
 import contextlib
-import logging
 import sys
 
 import numpy as np
 import pytest
+from servo_examples import EventfulClock
 
 from robostack import plugins
-from robostack.clock import ManualClock
 from robostack.plugins import PluginError
 from robostack.robot import Ending
-from robostack.spec import SpecError, float32
+from robostack.spec import float32
 
 pytest.importorskip("scservo_sdk", reason="feetech-servo-sdk is not installed")
 
 from robostack.hardware import so101 as plugin
+from robostack.hardware._servo_bus import BusError, ServoError
 from robostack.hardware.so101 import arm, emulated_bus, kinematics
 from robostack.hardware.so101 import registers as r
-from robostack.hardware.so101.bus import Bus, BusError
 from robostack.hardware.so101.calibrate import calibrate
 from robostack.hardware.so101.calibration import (
     RADIANS_PER_TICK,
@@ -28,22 +27,9 @@ from robostack.hardware.so101.calibration import (
     store,
 )
 from robostack.hardware.so101.driver import SO101, Setup
-from robostack.hardware.so101.state import ServoError
 
 HOME = float32(arm.HOME)
 ROLL = float32([0, 0, 0, 0, 1, 0])
-
-
-class EventfulClock(ManualClock):
-    """Calls `event` once, at the sleep number `at` from when that was set."""
-
-    at, event = -1, None
-
-    def sleep_until(self, deadline):
-        super().sleep_until(deadline)
-        self.at -= 1
-        if self.at == 0:
-            self.event()
 
 
 @pytest.fixture
@@ -145,13 +131,6 @@ def test_port_may_hold_slashes():
 # connect
 
 
-def test_connect_enables_no_torque(robot, bus):
-    robot.connect()
-    robot.read()
-    assert not any(torque(bus))
-    assert bus.written == []
-
-
 @pytest.mark.parametrize(
     ("address", "value", "sentence"),
     [
@@ -165,21 +144,6 @@ def test_connect_names_what_does_not_fit(robot, bus, address, value, sentence):
     bus.servos[3].memory[address : address + len(value)] = value
     with pytest.raises(ServoError, match=sentence):
         robot.connect()
-
-
-def test_connect_names_who_is_silent_and_can_be_tried_again(robot, bus):
-    bus.unplugged = {2, 5}
-    with pytest.raises(BusError, match=r"shoulder_lift \(id 2\), wrist_roll \(id 5\)"):
-        robot.connect()
-    bus.unplugged = set()
-    robot.connect()
-    robot.read()
-
-
-def test_one_port_has_one_driver(robot, bus, clock):
-    robot.connect()
-    with pytest.raises(BusError, match="another program may have it"):
-        make(bus, clock).connect()
 
 
 # reset
@@ -205,41 +169,6 @@ def test_reset_refuses_from_far_outside_and_gives_no_torque(robot, bus):
     assert not any(torque(bus))
 
 
-def test_reset_stops_before_a_blocked_joint(robot, bus):
-    bus.servos[0].place(2713.0)
-    bus.servos[0]._stops = (bus.servos[0].position - 1, 4095)
-    robot.connect()
-    with pytest.raises(ServoError, match="shoulder_pan is blocked"):
-        robot.reset()
-    goal = r.GOAL_POSITION.get(bus.servos[0].memory)
-    assert abs(goal - bus.servos[0].position) * RADIANS_PER_TICK <= arm.CARE.rest
-
-
-def test_stop_ends_reset_where_the_arm_is(robot, bus, clock):
-    bus.servos[0].place(2713.0)
-    robot.connect()
-    clock.at, clock.event = 20, robot.stop
-    with pytest.raises(ServoError, match="somebody stopped"):
-        robot.reset()
-    at = angles(bus)[0]
-    clock.advance(2.0)
-    assert angles(bus)[0] == pytest.approx(at, abs=arm.CARE.rest)
-    assert at > 0.5
-
-
-def test_a_servo_unplugged_on_the_way_home_stops_the_others(robot, bus, clock):
-    bus.servos[0].place(2713.0)
-    robot.connect()
-    clock.at, clock.event = 20, lambda: bus.unplugged.add(3)
-    with pytest.raises(BusError, match=r"no answer from elbow_flex \(id 3\)"):
-        robot.reset()
-    at = angles(bus)[0]
-    clock.advance(2.0)
-    assert angles(bus)[0] == pytest.approx(at, abs=arm.CARE.rest)
-    with pytest.raises(ServoError, match="expected reset"):
-        robot.apply(HOME)
-
-
 # read and apply
 
 
@@ -257,13 +186,6 @@ def test_apply_returns_whole_ticks_within_limits(ready, bus, clock):
     np.testing.assert_allclose(angles(bus), sent, atol=5 * RADIANS_PER_TICK)
 
 
-def test_apply_refuses_what_is_no_number(ready, bus):
-    before = len(bus.written)
-    with pytest.raises(SpecError, match="not finite: elbow_flex"):
-        ready.apply(float32([0, 0, np.nan, 0, 0, 0]))
-    assert len(bus.written) == before
-
-
 def test_every_goal_goes_with_its_speed(ready, bus):
     ready.apply(HOME)
     ready.read()
@@ -272,48 +194,6 @@ def test_every_goal_goes_with_its_speed(ready, bus):
         assert speed == pytest.approx(arm.CARE.servo_speed, rel=0.01)
     goals = [p for p in bus.written if p.parameters[0] in (41, 42)]
     assert all(p.parameters[0] == 41 for p in goals)
-
-
-@pytest.mark.parametrize("fault", ["lost", "corrupt"])
-def test_a_few_bad_answers_are_asked_for_again(ready, bus, fault):
-    setattr(bus, fault, 3)
-    before = angles(bus)
-    reading = ready.read()["joint_position"]
-    np.testing.assert_allclose(reading, before, atol=0.01)
-
-
-@pytest.mark.parametrize(
-    ("fault", "words"), [("lost", "no answer"), ("corrupt", "corrupt answers")]
-)
-def test_only_bad_answers_raise_and_are_bounded(ready, bus, fault, words):
-    setattr(bus, fault, 10_000)
-    with pytest.raises(BusError, match=f"{words} from shoulder_pan .id 1.* 3 tries"):
-        ready.read()
-    setattr(bus, fault, 0)
-    ready.read()
-
-
-def test_late_answers_are_not_taken_for_answers_to_another_question(bus):
-    bus.latency_s = 0.035  # beyond the patience: it comes while we ask something else
-    with contextlib.closing(Bus(bus.path, {})) as line:
-        for _ in range(4):
-            for size in (1, 30):
-                found, _bad = line.poll([1, 2, 3], r.TORQUE_ENABLE.address, size)
-                assert all(len(answer.data) == size for answer in found.values())
-
-
-def test_a_wall_clock_set_back_ends_no_time_out_late(ready, bus, monkeypatch):
-    wall = iter(range(10**9, 0, -3600))
-    monkeypatch.setattr("time.time", lambda: float(next(wall)))
-    bus.lost = 10_000
-    with pytest.raises(BusError, match="no answer"):
-        ready.read()
-
-
-def test_an_answer_within_the_patience_of_the_bus_will_do(ready, bus):
-    bus.latency_s = 0.005
-    ready.apply(HOME)
-    ready.read()
 
 
 @pytest.mark.parametrize(
@@ -351,14 +231,6 @@ def test_torque_is_limited_and_a_servo_that_forgot_is_found_out(ready, bus):
 # stop and close
 
 
-def test_stop_gives_no_torque(robot, bus):
-    robot.stop()
-    robot.connect()
-    robot.stop()
-    assert not any(torque(bus))
-    assert bus.written == []
-
-
 def test_stop_holds_where_the_arm_is(ready, bus, clock):
     ready.apply(float32(HOME + 0.5))
     ready.read()
@@ -370,29 +242,6 @@ def test_stop_holds_where_the_arm_is(ready, bus, clock):
     np.testing.assert_allclose(angles(bus), at, atol=0.1)
 
 
-def test_stops_in_a_row_do_not_let_the_arm_creep(ready, bus, clock):
-    ready.stop()
-    at = angles(bus)
-    for _ in range(50):
-        clock.advance(0.05)
-        ready.stop()
-    np.testing.assert_allclose(angles(bus), at, atol=0.005)
-
-
-def test_stop_holds_those_who_answer_and_raises_nothing(ready, bus, clock, caplog):
-    ready.apply(float32(HOME + 0.5))
-    ready.read()
-    clock.advance(0.1)
-    bus.unplugged = {4}
-    with caplog.at_level(logging.WARNING):
-        ready.stop()
-    assert "[4] did not answer to a stop" in caplog.text
-    at = angles(bus)
-    clock.advance(2.0)
-    others = [0, 1, 2, 4, 5]
-    np.testing.assert_allclose(angles(bus)[others], at[others], atol=0.1)
-
-
 def test_close_lets_the_arm_down_before_it_lets_go(ready, bus, clock):
     begin = clock.now()
     ready.close()
@@ -400,14 +249,6 @@ def test_close_lets_the_arm_down_before_it_lets_go(ready, bus, clock):
     assert clock.now() - begin == pytest.approx(arm.CARE.lowering_s)
     limits = [p for p in bus.written if p.instruction == 0x83 and p.parameters[0] == 48]
     assert len(limits) == 20
-
-
-def test_close_lets_go_of_all_whom_it_can_reach(ready, bus, clock, caplog):
-    clock.at, clock.event = 10, lambda: bus.unplugged.add(2)
-    with caplog.at_level(logging.WARNING):
-        ready.close()
-    assert torque(bus) == [False, True, False, False, False, False]
-    assert "no answer from shoulder_lift (id 2)" in caplog.text
 
 
 def test_close_leaves_torque_on_an_arm_that_ends_so(bus, clock):
