@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from robostack.link.keys import load_client
 
 def main(endpoint: str, *folder: str) -> None:
     """Follow a slow sine; after a HOLD, begin again."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it
     keys = load_client(Path(folder[0])) if folder else None
     counts = {"steps": 0, "holds": 0, "lost": 0, "longest_hold_free": 0}
     with (

@@ -200,7 +200,7 @@ def test_reading_in_hold_does_not_slow_the_handshake():
 
         def read(self):
             self.reads += 1
-            time.sleep(0.015)  # of 0.02 s
+            time.sleep(0.012)  # of 0.02 s
             return super().read()
 
     robot = SlowFake()
