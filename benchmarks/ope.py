@@ -25,12 +25,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import gymnasium
+import msgspec
 import numpy as np
 
 from robostack import plugins
 from robostack.data import d4rl
 from robostack.data.dataset import create, open_dataset
-from robostack.training import checkpoint, offline, recipe
+from robostack.training import checkpoint, offline, ope, recipe
 from robostack.training.run import CHECKPOINTS, make_learner, read
 
 SETS = {
@@ -39,6 +40,7 @@ SETS = {
     "expert": ("hopper-expert-like",),
     "medium-expert": ("hopper-medium-like", "hopper-expert-like"),
 }
+SEEN = "medium-expert"  # what estimators see
 RUNS = {"random": 3_000, "medium": 10_000, "expert": 10_000}  # updates of cloning
 EVERY = 500  # updates between checkpoints
 HORIZON = 1000  # [steps] Hopper-v5's own
@@ -148,7 +150,80 @@ def roll(args: argparse.Namespace, act: Callable) -> dict[str, list[float]]:
     return {name: column.tolist() for name, column in columns.items()}
 
 
-PARTS = {"sets": make_sets, "policies": train, "truth": truth}
+def estimates(args: argparse.Namespace) -> None:
+    """Let every estimator judge all candidates from the mix."""
+    evidence = ope.gather(open_dataset(args.work / "sets" / SEEN), gamma=args.gamma)
+    judged = [
+        ope.Candidate(name, asking(actor(args, c)), density(args, c))
+        for name, c in CANDIDATES.items()
+    ]
+    for name in args.estimators:
+        for seed in range(args.repeats):
+            path = args.work / f"{name}-{args.gamma}-{args.seeds}-{seed}.json"
+            if path.exists():
+                continue
+            start_s = time.perf_counter()
+            options = ope.Options(seeds=args.seeds, seed=seed)
+            found = ope.estimate(name, evidence, judged, options)
+            print(name, seed, f"{time.perf_counter() - start_s:.0f} s")
+            path.write_bytes(msgspec.json.encode(found))
+
+
+def asking(act: Callable) -> Callable:
+    return lambda observation, _: act(observation)
+
+
+def density(args: argparse.Namespace, candidate: Candidate) -> Callable:
+    """Return the density of a candidate's draws: its own, or that of its noise."""
+    learner = load(args, candidate)
+    if not candidate.noise:
+        return learner.log_prob
+
+    def log_prob(observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+        error = (action - learner.act(observation, None)) / candidate.noise
+        scale = np.log(candidate.noise) + 0.5 * np.log(2 * np.pi)
+        return -(0.5 * error**2 + scale).sum(1)
+
+    return log_prob
+
+
+def table(args: argparse.Namespace) -> None:
+    """Print truth beside estimates, and how their ranks agree."""
+    path = args.work / f"truth-{args.gamma}-{args.episodes}.json"
+    found = json.loads(path.read_text())
+    true = {
+        key: np.array([np.mean(found[name][key]) for name in CANDIDATES])
+        for key in ("discounted", "returns")
+    }
+    for name in args.estimators:
+        for seed in range(args.repeats):
+            path = args.work / f"{name}-{args.gamma}-{args.seeds}-{seed}.json"
+            told = json.loads(path.read_text())
+            print(f"\n{name}, seed {seed}")
+            for row, disc, whole in zip(told, *true.values(), strict=True):
+                ess = "" if row["ess"] is None else f"{row['ess']:.1f}"
+                print(
+                    f"| {row['policy']} | {whole:.0f} | {disc:.0f} | {row['value']:.0f}"
+                    f" | {row['low']:.0f} to {row['high']:.0f} | {ess} |"
+                )
+            values = np.array([row["value"] for row in told])
+            for key, column in true.items():
+                print(f"Spearman with {key}: {spearman(values, column):.2f}")
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the correlation of the ranks of `a` and `b` (P,), which have no ties."""
+    ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+PARTS = {
+    "sets": make_sets,
+    "policies": train,
+    "truth": truth,
+    "estimates": estimates,
+    "table": table,
+}
 
 
 def main() -> None:
@@ -158,6 +233,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/ope"))
     parser.add_argument("--gamma", type=float, default=0.99)
     parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--estimators", nargs="+", default=["fqe", "wis"])
+    parser.add_argument("--seeds", type=int, default=1, help="fits in one estimate")
+    parser.add_argument("--repeats", type=int, default=3, help="whole estimates")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     for part in PARTS if args.part == "all" else [args.part]:

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -6,6 +7,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from robostack import plugins  # noqa: E402
+from robostack.cli import main  # noqa: E402
+from robostack.data.dataset import create  # noqa: E402
+from robostack.data.episode import End, Episode  # noqa: E402
 from robostack.learner import Batch, LearnerError, Statistics  # noqa: E402
 from robostack.policies._ope import fqe, wis  # noqa: E402
 from robostack.spec import ArraySpec, RobotSpec, float32  # noqa: E402
@@ -27,7 +31,12 @@ SPEC = RobotSpec(
     conventions={},
 )
 QUICK = fqe.Config(
-    updates=300, batch_size=64, hidden=(32, 32), target_rate=0.2, learning_rate=5e-3
+    regression_updates=50,
+    updates=200,
+    batch_size=64,
+    hidden=(32, 32),
+    target_rate=0.3,
+    learning_rate=5e-3,
 )
 
 
@@ -242,3 +251,63 @@ def test_a_deterministic_policy_has_no_density(robot):
     )
     with pytest.raises(LearnerError, match="this one is deterministic"):
         learner.log_prob(np.zeros((1, 4), np.float32), np.zeros((1, 2), np.float32))
+
+
+@pytest.fixture
+def logs(robot, tmp_path):
+    """Return a dataset of `robot`, with rewards and a gap."""
+    rng = np.random.default_rng(0)
+    episodes = []
+    for steps in (5, 7):
+        seen = {
+            name: float32(rng.uniform(-1, 1, (steps + 1, 2)))
+            for name in robot.observation
+        }
+        action = float32(rng.uniform(-1, 1, (steps, 2)))
+        action[3] = np.nan
+        reward = np.where(np.isnan(action[:, 0]), np.nan, 1.0)
+        episodes.append(
+            Episode(
+                observation=seen,
+                action=action,
+                requested=action,
+                time_s=np.arange(steps + 1) * robot.control_period_s,
+                end=End.TRUNCATED,
+                reward=float32(reward),
+                truth={},
+                frames={},
+                labels={},
+            )
+        )
+    dataset = create(tmp_path / "logs", robot)
+    dataset.append(episodes, {"source": "test"})
+    return dataset
+
+
+def test_evidence_tells_episodes_and_steps_and_where_they_began(logs):
+    found = ope.gather(logs)
+    assert found.episode.tolist() == [0] * 4 + [1] * 6
+    assert found.step.tolist() == [0, 1, 2, 4, 0, 1, 2, 4, 5, 6]
+    first = logs.episode(1).observation["joint_position"][0]
+    assert (found.starts[1, :2] == first).all()
+
+
+def test_the_command_judges_bundles_by_their_graphs(logs, policy, monkeypatch, capsys):
+    monkeypatch.setattr(fqe, "Config", lambda: QUICK)
+    words = ["evaluate", str(policy.path), str(policy.path), "--ope", "fqe"]
+    words += ["--dataset", str(logs.path), "--seeds", "1", "--gamma", "0.5", "--json"]
+    assert main(words) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first == pytest.approx(second, abs=1e-4)
+    assert 1.0 < first["value"] < 2.01  # 1 a step, for ever, at actions unseen
+
+
+def test_the_command_refuses_a_bundle_for_wis_and_an_unknown_estimator(
+    logs, policy, capsys
+):
+    words = ["evaluate", str(policy.path), "--dataset", str(logs.path), "--ope"]
+    for name, sentence in [("wis", "known density"), ("fqe,fqa", "got fqa")]:
+        assert main([*words, name]) == 1
+        assert sentence in " ".join(capsys.readouterr().err.split())
+    assert main(["evaluate", str(policy.path)]) == 1
+    assert "--world, or --ope" in " ".join(capsys.readouterr().err.split())
