@@ -163,7 +163,7 @@ def estimates(args: argparse.Namespace) -> None:
             if path.exists():
                 continue
             start_s = time.perf_counter()
-            options = ope.Options(seeds=args.seeds, seed=seed)
+            options = ope.Options(args.seeds, seed, resamples=args.resamples)
             found = ope.estimate(name, evidence, judged, options)
             print(name, seed, f"{time.perf_counter() - start_s:.0f} s")
             path.write_bytes(msgspec.json.encode(found))
@@ -235,6 +235,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--estimators", nargs="+", default=["fqe", "wis"])
     parser.add_argument("--seeds", type=int, default=1, help="fits in one estimate")
+    parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3, help="whole estimates")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
