@@ -10,7 +10,7 @@ what leaves the codec is absolute all the same, in the robot's units, and within
 
 from __future__ import annotations
 
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,14 @@ class Actor(Protocol):
         """Return the action (B, A) that standard normal `noise` (B, A) means."""
 
 
+@runtime_checkable
+class Dense(Protocol):
+    """An actor whose samples have a density that can be told."""
+
+    def log_density(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the log-density (B,) of `action` (B, A), within (-1, 1)."""
+
+
 A_co = TypeVar("A_co", bound=Actor, covariant=True)
 
 
@@ -160,3 +168,17 @@ class Deployed(nn.Module, Generic[A_co]):
         else:
             unit = self.policy(seen)
         return self.codec.decode(unit, observation)
+
+    def log_prob(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the log-density (B,), per robot unit, of `action` (B, A) there.
+
+        An action at or beyond the rim counts as one just within it.
+        """
+        if not (self.stochastic and isinstance(self.policy, Dense)):
+            raise LearnerError(
+                "expected a policy that draws its actions from a density, this one is "
+                "deterministic or does not tell its density"
+            )
+        unit = self.codec.encode(action, observation)
+        density = self.policy.log_density(self.codec.observation(observation), unit)
+        return density - self.codec.reach.log().sum()

@@ -74,7 +74,7 @@ class TorchLearner:
 
     def __init__(self, spec: RobotSpec, codec: Codec, device: str, seed: int) -> None:
         self.spec = spec
-        self._device = _device(device)
+        self._device = make_device(device)
         self._codec = codec.to(self._device)
         self._rng = torch.Generator(self._device).manual_seed(seed)
         self._updates = 0
@@ -102,6 +102,13 @@ class TorchLearner:
             tensors = [torch.from_numpy(array).to(self._device) for array in arrays]
             action: Array = self._policy(*tensors).cpu().numpy().copy()
         return action
+
+    def log_prob(self, observation: Array, action: Array) -> Array:
+        """Return the log-density (B,), per robot unit, of `action` (B, A)."""
+        pair = (torch.from_numpy(float32(x)) for x in (observation, action))
+        with torch.inference_mode():
+            density = self._policy.log_prob(*(x.to(self._device) for x in pair))
+        return float32(density.cpu().numpy())
 
     def export(self) -> bytes:
         """Return the policy as one ONNX graph; robostack/bundle.py has the layout."""
@@ -260,7 +267,8 @@ def _bad(spec: RobotSpec, name: str, column: Array) -> str:
     return ", ".join(f"{name} {names[i]}" for i in bad)
 
 
-def _device(name: str) -> torch.device:
+def make_device(name: str) -> torch.device:
+    """Return the device `name`; raise LearnerError if it is not there."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

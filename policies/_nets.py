@@ -184,6 +184,10 @@ class GaussianPolicy(nn.Module):
         """Return the log-density (*lead, B) of `action`, with dropout, to train by."""
         return self.density(self(observation, drop=True), action)
 
+    def log_density(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the log-density (*lead, B) of `action`, as deployed: no dropout."""
+        return self.density(self(observation), action)
+
     def density(self, mean: Tensor, action: Tensor) -> Tensor:
         """Return the log-density (*lead, B) of `action` around `mean`."""
         log_std = self.log_std
@@ -227,6 +231,10 @@ class SquashedGaussianPolicy(nn.Module):
         """Return the action (*lead, B, A) that standard normal `noise` means."""
         mean, log_std = self.moments(observation)
         return (mean + log_std.exp() * noise).tanh()
+
+    def log_density(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the log-density (*lead, B) of `action`, within (-1, 1)."""
+        return squashed_density(*self.moments(observation), action)
 
 
 def squash(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

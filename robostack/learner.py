@@ -8,7 +8,7 @@ which fulfils the protocol below and is constructed as
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, SupportsFloat
+from typing import NamedTuple, Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
 
@@ -67,3 +67,15 @@ class Learner(Protocol):
 
     def load(self, state: bytes) -> None:
         """Resume from `state`."""
+
+
+@runtime_checkable
+class Density(Protocol):
+    """What some learners can tell beside: how likely their policy is to do a thing."""
+
+    def log_prob(self, observation: Array, action: Array) -> Array:
+        """Return the log-density (B,), per robot unit, of `action` (B, A).
+
+        Raises:
+            LearnerError: the policy is deterministic, and has no density.
+        """

@@ -15,9 +15,10 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from tyro.conf import Positional
 
-from .verb import Verb, console, print_json
+from .verb import Verb, VerbError, console, print_json
 
 
 class Train(msgspec.Struct, frozen=True):
@@ -41,14 +42,24 @@ class Train(msgspec.Struct, frozen=True):
 
 
 class Evaluate(msgspec.Struct, frozen=True):
-    """Judge a run or a bundle in a world, in this process."""
+    """Judge a run or a bundle in a world, in this process, or from logs alone.
 
-    policy: Positional[Path]  # folder of a run, or .onnx file
-    world: str  # sim:WORLD[/ARGUMENT]
+    --ope tells from --dataset what policies would earn that never acted: fqe learns
+    their critics, several at once; wis reweighs what was logged.
+    """
+
+    policy: Positional[tuple[Path, ...]]  # run or .onnx file; with --ope any number
+    world: str = ""  # sim:WORLD[/ARGUMENT]
     task: str = ""  # of the world; default: its first
     episodes: int = 20
     seed: int = 0
     d4rl_task: str = ""  # also the normalized score, if the world is that very task
+    ope: str = ""  # estimators, with commas between: fqe,wis
+    dataset: Path | None = None  # folder of the logs to tell from
+    labeller: str = ""  # whose rewards; default: the only ones there
+    gamma: float = 0.99  # discount per step of what is estimated
+    seeds: int = 4  # fits, where an estimator fits anything
+    draw: bool = False  # judge drawn actions; wis always does
     json: bool = False  # as JSON
 
 
@@ -102,13 +113,54 @@ def train(flags: Train) -> int:
 
 
 def evaluate(flags: Evaluate) -> int:
+    """Judge policies."""
+    if bool(flags.ope) == bool(flags.world):
+        raise VerbError("expected either --world, or --ope with --dataset")
+    return _tell(flags) if flags.ope else _try(flags)
+
+
+def _tell(flags: Evaluate) -> int:
+    """Judge policies from logs."""
+    from .ope import Question, judge
+
+    if flags.dataset is None:
+        raise VerbError("expected --dataset, the logs that --ope tells from")
+    question = Question(
+        policies=flags.policy,
+        dataset=flags.dataset,
+        estimators=tuple(flags.ope.split(",")),
+        labeller=flags.labeller,
+        gamma=flags.gamma,
+        seeds=flags.seeds,
+        seed=flags.seed,
+        draw=flags.draw,
+    )
+    with progress_bar("off-policy evaluation") as show:
+        estimates = judge(question, show)
+    if flags.json:
+        print_json(estimates)
+        return 0
+    table = Table(
+        "policy", "estimator", "value", "interval, 95 %", "effective episodes"
+    )
+    for row in estimates:
+        ess = "" if row.ess is None else f"{row.ess:.1f}"
+        ends = f"{row.low:.4g} to {row.high:.4g}"
+        table.add_row(row.policy, row.estimator, f"{row.value:.4g}", ends, ess)
+    console.print(table)
+    return 0
+
+
+def _try(flags: Evaluate) -> int:
     """Judge a policy in a world."""
     from robostack.training import evaluate as evaluating
     from robostack.training import scores
 
+    if len(flags.policy) != 1:
+        raise VerbError(f"expected one policy to try, got {len(flags.policy)}")
     arena = evaluating.open_arena(flags.world, flags.task)
     try:
-        policy = _policy(flags.policy, arena, flags.world)
+        policy = _policy(flags.policy[0], arena, flags.world)
         with console.status(f"{flags.episodes} episodes in {flags.world}"):
             result = evaluating.evaluate(
                 policy, arena, episodes=flags.episodes, seed=flags.seed

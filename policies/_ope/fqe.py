@@ -1,0 +1,323 @@
+"""Fitted Q evaluation: the critic of a policy that never acted, learned from logs.
+
+    critic   Q(s, a) -> reward + discount * Q_target(s', pi(s'))
+    value    mean of Q(s_0, pi(s_0)) over the first observations of episodes
+
+Le, Voloshin and Yue, 2019 (arXiv:1903.08738), algorithm 3; with minibatches and a slow
+target network as in Voloshin et al., 2021 (arXiv:1911.06854). The discount is data: 0
+where an episode terminated, gamma also where it was truncated.
+
+All policies and seeds are members of one ensemble, and see the same batches: one
+training judges them all, and what chance there is in batches is common to them. Every
+seed weighs episodes by its own exponential weights (the Bayesian bootstrap; Rubin,
+1981), so that the spread over seeds tells what other logs would have said. With one
+seed episodes weigh the same, and the interval knows of the first observations alone.
+
+Critics begin at what the logs earned, which every seed learns once, for all policies.
+An iteration moves what is known by one step; from there, what has to be learned is how
+a policy differs, and not also what a thousand steps are worth.
+
+Where we differ from the paper: regression is by gradient steps towards a moving target,
+not to convergence again and again; and targets are limited to what rewards within the
+range of the data can add up to. A true value never leaves that range, so all this
+changes is that no critic diverges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from robostack.learner import Batch, LearnerError
+from robostack.spec import Array, float32
+from robostack.training.ope import (
+    Candidate,
+    Estimate,
+    Evidence,
+    Numbers,
+    Options,
+    percentiles,
+)
+
+from .._learner import adam, check_reward, cosine, make_device, minimize
+from .._nets import Critic, polyak_update
+
+_TICK = 100  # updates between two reports
+_ROWS = 8192  # of one question to a policy
+_FLOOR = 1e-3  # added to spreads, so that constant columns stay finite
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hyperparameters of fitted Q evaluation."""
+
+    regression_updates: int = 3_000  # towards what the logs earned, to begin with
+    updates: int = 6_000
+    batch_size: int = 256
+    learning_rate: float = 1e-3  # falls to 0 by a cosine
+    target_rate: float = 0.05  # Polyak averaging of the target critic, per update
+    hidden: tuple[int, ...] = (128, 128)
+    layer_norm: bool = True
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what no estimate could mean."""
+        if min(self.updates, self.batch_size) < 1 or not 0 < self.target_rate <= 1:
+            raise LearnerError(
+                f"expected updates and batch_size of at least 1 and 0 < target_rate "
+                f"<= 1, got {self.updates}, {self.batch_size} and {self.target_rate}"
+            )
+
+
+class Columns(NamedTuple):
+    """The evidence as critics see it, on their device; P policies, S seeds."""
+
+    observation: Tensor  # (N, O), standardized
+    action: Tensor  # (N, A), bounds at -1 and 1
+    reward: Tensor  # (N,), scaled
+    discount: Tensor  # (N,)
+    after: Tensor  # (N, O)
+    mc_return: Tensor  # (N,), of the logs, scaled
+    next_action: Tensor  # (P, N, A), of the policies that are judged
+    weight: Tensor  # (S, N), of the episode that each is of; 1 in the mean
+
+
+class Scale(NamedTuple):
+    """Between the robot's units and those of critics."""
+
+    mean: Array  # (O,)
+    std: Array  # (O,)
+    middle: Array  # (A,)
+    half: Array  # (A,)
+    returns: float  # a return of 1, to a critic
+    low: float  # what a critic may be taught, in its own unit
+    high: float
+
+    def observation(self, observation: Array) -> Array:
+        """Return `observation` (N, O), standardized."""
+        return (observation - self.mean) / self.std
+
+    def action(self, action: Array) -> Array:
+        """Return `action` (..., A), bounds at -1 and 1."""
+        return float32((action - self.middle) / self.half)
+
+
+def estimate(
+    evidence: Evidence,
+    candidates: Sequence[Candidate],
+    config: Config,
+    options: Options,
+    report: Callable[[int, int], None],
+) -> list[Estimate]:
+    """Judge all candidates in one training."""
+    values = start_values(evidence, candidates, config, options, report)
+    lows, highs = _intervals(values, options)
+    points = values.mean((1, 2))
+    rows = zip(candidates, points, lows, highs, strict=True)
+    return [Estimate(c.name, "fqe", float(v), lo, hi, None) for c, v, lo, hi in rows]
+
+
+def start_values(
+    evidence: Evidence,
+    candidates: Sequence[Candidate],
+    config: Config,
+    options: Options,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Numbers:
+    """Return the values (P, S, E) of the first observations, say S fits."""
+    check_reward(evidence.transitions)
+    device = make_device(config.device)
+    rng = np.random.default_rng(options.seed)
+    scale = _scale(evidence)
+    columns = _columns(evidence, candidates, options, scale, rng)
+    columns = Columns(*(column.to(device) for column in columns))
+    critic = fit(columns, scale, config, options.seed, report)
+    first = np.stack([_ask(c, evidence.starts, options, rng) for c in candidates])
+    observation = torch.from_numpy(scale.observation(evidence.starts)).to(device)
+    action = torch.from_numpy(scale.action(first)).to(device)
+    with torch.inference_mode():
+        q = critic.q(*_pairs(observation, action, options.seeds))  # (P * S, E)
+    shape = (len(candidates), options.seeds, len(evidence.starts))
+    values: Numbers = q.view(shape).cpu().numpy().astype(np.float64) * scale.returns
+    return values
+
+
+def fit(
+    columns: Columns,
+    scale: Scale,
+    config: Config,
+    seed: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Critic:
+    """Return the critics (P * S,) of the policies."""
+    device = columns.reward.device
+    rng = torch.Generator(device).manual_seed(seed)
+    policies, seeds = len(columns.next_action), len(columns.weight)
+    inputs = columns.observation.shape[1] + columns.action.shape[1]
+    sizes, norm = (inputs, *config.hidden, 1), config.layer_norm
+    behaviour = Critic(sizes, rng, lead=(seeds,), norm=norm)
+    regress(behaviour, columns, config, rng)
+    critic, target = (
+        Critic(sizes, rng, lead=(policies * seeds,), norm=norm) for _ in range(2)
+    )
+    for net in (critic, target):
+        _copy(net, behaviour, policies)
+    target.requires_grad_(False)
+    optimizer = adam([critic], config.learning_rate)
+    for update in range(config.updates):
+        rows = _rows(columns, config, rng)
+        td_target = teach(target, columns, rows, scale)
+        weight = columns.weight[:, rows].repeat(policies, 1)
+        qs = critic.q(columns.observation[rows], columns.action[rows])
+        rate = cosine(config.learning_rate, update, config.updates)
+        optimizer.param_groups[0]["lr"] = rate
+        minimize(weighted_loss(qs, td_target, weight), optimizer)
+        polyak_update(target, critic, config.target_rate)
+        if update % _TICK == 0:
+            report(update, config.updates)
+    return critic
+
+
+def regress(
+    behaviour: Critic, columns: Columns, config: Config, rng: torch.Generator
+) -> None:
+    """Teach critics (S,) what the logs earned from each step on."""
+    optimizer = adam([behaviour], config.learning_rate)
+    for update in range(config.regression_updates):
+        rows = _rows(columns, config, rng)
+        qs = behaviour.q(columns.observation[rows], columns.action[rows])
+        rate = cosine(config.learning_rate, update, config.regression_updates)
+        optimizer.param_groups[0]["lr"] = rate
+        loss = weighted_loss(qs, columns.mc_return[rows], columns.weight[:, rows])
+        minimize(loss, optimizer)
+
+
+@torch.no_grad()
+def _copy(critic: Critic, behaviour: Critic, policies: int) -> None:
+    """Let `critic` (P * S,) begin where `behaviour` (S,) is."""
+    pairs = zip(critic.parameters(), behaviour.parameters(), strict=True)
+    for mine, learned in pairs:
+        mine.copy_(learned.repeat(policies, 1, 1))
+
+
+def _rows(columns: Columns, config: Config, rng: torch.Generator) -> Tensor:
+    size, shape = len(columns.reward), (config.batch_size,)
+    return torch.randint(size, shape, generator=rng, device=rng.device)
+
+
+@torch.no_grad()
+def teach(target: Critic, columns: Columns, rows: Tensor, scale: Scale) -> Tensor:
+    """Return what critics should say (P * S, B) at `rows` (B,)."""
+    after, action = columns.after[rows], columns.next_action[:, rows]
+    future = target.q(*_pairs(after, action, len(columns.weight)))
+    td_target = columns.reward[rows] + columns.discount[rows] * future
+    return td_target.clamp_(scale.low, scale.high)
+
+
+def weighted_loss(qs: Tensor, td_target: Tensor, weight: Tensor) -> Tensor:
+    """Squared TD error of every member, its episodes weighted; all (P * S, B)."""
+    return (weight * (qs - td_target).square()).mean(-1).sum()
+
+
+def _pairs(observation: Tensor, action: Tensor, seeds: int) -> tuple[Tensor, Tensor]:
+    """Return `observation` (B, O) and `action` (P, B, A) of all members (P * S)."""
+    action = action.repeat_interleave(seeds, dim=0)
+    return observation.expand(len(action), *observation.shape), action
+
+
+def _scale(evidence: Evidence) -> Scale:
+    batch, spec, gamma = evidence.transitions, evidence.spec, evidence.gamma
+    low, high = float32(spec.action.low), float32(spec.action.high)
+    half = float32((high - low) / 2)
+    half[half == 0] = 1.0  # an element that cannot move
+    returns = _spread(batch)
+    worst, best = float(batch.reward.min()), float(batch.reward.max())
+    longest = 1.0 / (1.0 - gamma) if gamma < 1 else np.inf
+    return Scale(
+        mean=batch.observation.mean(0),
+        std=batch.observation.std(0) + np.float32(_FLOOR),
+        middle=float32((low + high) / 2),
+        half=half,
+        returns=returns,
+        low=min(worst, worst * longest) / returns,
+        high=max(best, best * longest) / returns,
+    )
+
+
+def _spread(batch: Batch) -> float:
+    """Return the root mean square of the data's returns to go, or 1 if that is 0."""
+    assert batch.mc_return is not None
+    size = float(np.sqrt(np.square(batch.mc_return, dtype=np.float64).mean()))
+    return size or 1.0
+
+
+def _columns(
+    evidence: Evidence,
+    candidates: Sequence[Candidate],
+    options: Options,
+    scale: Scale,
+    rng: np.random.Generator,
+) -> Columns:
+    batch = evidence.transitions
+    assert batch.mc_return is not None
+    asked = [_ask(c, batch.next_observation, options, rng) for c in candidates]
+    weight = _weights(options.seeds, len(evidence.starts), rng)
+    arrays = (
+        scale.observation(batch.observation),
+        scale.action(batch.action),
+        batch.reward / np.float32(scale.returns),
+        batch.discount,
+        scale.observation(batch.next_observation),
+        batch.mc_return / np.float32(scale.returns),
+        scale.action(np.stack(asked)),
+        weight[:, evidence.episode],
+    )
+    return Columns(*(torch.from_numpy(float32(array)) for array in arrays))
+
+
+def _weights(seeds: int, episodes: int, rng: np.random.Generator) -> Numbers:
+    """Return weights (S, E) of episodes, 1 in the mean of each seed."""
+    if seeds == 1:
+        return np.ones((1, episodes))
+    drawn = rng.exponential(size=(seeds, episodes))
+    weight: Numbers = drawn / drawn.mean(1, keepdims=True)
+    return weight
+
+
+def _ask(
+    candidate: Candidate,
+    observation: Array,
+    options: Options,
+    rng: np.random.Generator,
+) -> Array:
+    """Return what `candidate` does (N, A) at `observation` (N, O), in blocks."""
+    blocks = range(0, len(observation), _ROWS)
+    drawing = rng if options.draw else None
+    return np.concatenate(
+        [candidate.act(observation[i : i + _ROWS], drawing) for i in blocks]
+    )
+
+
+def _intervals(values: Numbers, options: Options) -> tuple[list[float], list[float]]:
+    """Return the ends of the intervals of `values` (P, S, E).
+
+    Bootstrap of both: a fit is drawn, and first observations with replacement. All
+    policies are judged by the same draws.
+    """
+    rng = np.random.default_rng(options.seed)
+    _, seeds, episodes = values.shape
+    drawn = np.stack(
+        [
+            values[:, rng.integers(seeds)][
+                :, rng.integers(episodes, size=episodes)
+            ].mean(1)
+            for _ in range(options.resamples)
+        ],
+        axis=1,
+    )
+    ends = [percentiles(row, options) for row in drawn]
+    return [low for low, _ in ends], [high for _, high in ends]
