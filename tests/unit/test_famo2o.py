@@ -179,24 +179,18 @@ def test_networks_take_their_steps_in_the_stated_order(robot, monkeypatch):
 
 
 def test_larger_balances_mean_better_actions(robot):
-    """exp(-b (a - 0.5)^2) times a normal density of spread 0.3 has its mean at m.
-
-    m = 0.5 v / (1 + v), v = 2 b 0.09; the policy's actions are in units of 2.
-    """
-    balances = [1.0, 4.0, 10.0]
+    """The data is around 0, the best action 0.25 in units of 2: the family between."""
     learner = make(
         robot, famo2o, least_balance=0.5, largest_balance=10.0, expectile=0.5
     )
     train(learner, 400)
     here = inputs_of(learner, 64).observation
     with torch.no_grad():
-        means = [
+        data, middle, best = (
             float(learner.policy.universal(learner.policy.seen(here, b)).mean())
-            for b in torch.tensor(balances)[:, None, None].expand(3, 64, 1)
-        ]
-    expected = [0.25 * 0.18 * b / (1 + 0.18 * b) for b in balances]
-    assert means == pytest.approx(expected, abs=0.04)
-    assert means == sorted(means)
+            for b in torch.tensor([1.0, 4.0, 10.0])[:, None, None].expand(3, 64, 1)
+        )
+    assert 0.0 < data < middle - 0.03 < best - 0.06 < 0.2
 
 
 def test_a_balance_that_does_not_adapt_is_the_same_for_all_states(robot):
