@@ -24,7 +24,9 @@ def small(robot, **settings):
 
 def inputs_of(learner, size=6, gamma=0.9):
     batch = bandit(np.random.default_rng(0), size)
-    return learner._inputs(batch._replace(discount=np.full(size, gamma, np.float32)))
+    after = batch.observation[::-1].copy()  # the bandit's is where it was
+    discount = np.full(size, gamma, np.float32)
+    return learner._inputs(batch._replace(discount=discount, next_observation=after))
 
 
 def again(learner):
