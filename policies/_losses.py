@@ -6,6 +6,7 @@ whoever adds a leading axis trains independent copies.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -14,8 +15,15 @@ def critic_loss(qs: Tensor, td_target: Tensor) -> Tensor:
     return (qs - td_target).square().mean(-1).sum()
 
 
+def value_loss(q: Tensor, v: Tensor, expectile: float) -> Tensor:
+    """Expectile regression of `v` towards `q`; both (..., B)."""
+    error = q - v
+    weight = torch.where(error > 0, expectile, 1.0 - expectile)
+    return (weight * error.square()).mean(-1).sum()
+
+
 def limited_weight(
-    advantage: Tensor, inverse_temperature: float, max_weight: float
+    advantage: Tensor, inverse_temperature: Tensor | float, max_weight: float
 ) -> Tensor:
     """Return exp(inverse_temperature * advantage), at most `max_weight`; (..., B)."""
     return (inverse_temperature * advantage).exp().clamp(max=max_weight)

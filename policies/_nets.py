@@ -209,8 +209,10 @@ class SquashedGaussianPolicy(nn.Module):
         *,
         lead: tuple[int, ...] = (),
         dropout: float = 0.0,
+        least_log_std: float = SQUASHED_LOG_STD_LOW,
     ) -> None:
         super().__init__()
+        self._least_log_std = least_log_std
         *inner, actions = sizes
         self.mlp = Mlp((*inner, 2 * actions), rng, lead=lead, dropout=dropout)
         with torch.no_grad():
@@ -225,7 +227,7 @@ class SquashedGaussianPolicy(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return mean and logarithm of the spread before tanh, (*lead, B, A) each."""
         mean, log_std = self.mlp(observation, drop=drop).chunk(2, dim=-1)
-        return mean, log_std.clamp(SQUASHED_LOG_STD_LOW, LOG_STD_HIGH)
+        return mean, log_std.clamp(self._least_log_std, LOG_STD_HIGH)
 
     def sample(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Return the action (*lead, B, A) that standard normal `noise` means."""

@@ -33,7 +33,12 @@ from ._learner import (
     minimize,
 )
 from ._losses import critic_loss
-from ._nets import SquashedGaussianPolicy, polyak_update, squash
+from ._nets import (
+    SQUASHED_LOG_STD_LOW,
+    SquashedGaussianPolicy,
+    polyak_update,
+    squash,
+)
 
 _LOG_LIMIT = math.log(1e6)  # of multipliers, either way
 
@@ -47,6 +52,7 @@ class SoftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     entropy_backup: bool = True  # the entropy to come is part of the value
     least_of: int = 2  # critics, drawn for each update, of which the TD target is least
     policy_critic: Literal["least", "mean"] = "least"  # of all; what the policy seeks
+    least_log_std: float = SQUASHED_LOG_STD_LOW  # of the policy, before tanh
     policy_period: int = 1  # updates of the critic per update of the policy
     target_rate: float = 0.005  # Polyak averaging of the target critic, per update
     learning_rate: float = 3e-4  # of the critic
@@ -108,7 +114,9 @@ class SoftLearner(TorchLearner):
         super().__init__(spec, codec, config.device, seed)
         self._config = config
         sizes = (spec.observation_size, *config.hidden, spec.action.size)
-        self.policy = SquashedGaussianPolicy(sizes, self._rng)
+        self.policy = SquashedGaussianPolicy(
+            sizes, self._rng, least_log_std=config.least_log_std
+        )
         self.critic, self.target = make_critics(
             codec,
             config.hidden,

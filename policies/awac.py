@@ -25,12 +25,12 @@ from __future__ import annotations
 from typing import Literal, SupportsFloat
 
 import msgspec
-import torch
 from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
+from ._advantage import by_samples
 from ._codec import ActionFrame, Codec
 from ._learner import (
     Mean,
@@ -110,18 +110,14 @@ class Learner(TorchLearner):
         """Take one gradient step on policy and critic."""
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config
-        here, after = inputs.observations.chunk(2)
-        with torch.no_grad():
-            future = self.target.q(after, self._sample(after)).amin(0)  # (B,)
-            td_target = inputs.reward + inputs.discount * future
-            value = sum(
-                self.critic.q(here, self._sample(here)).amin(0)
-                for _ in range(config.samples)
-            )
-        qs = self.critic.q(here, inputs.action)
-        advantage = qs.detach().amin(0) - value / config.samples
+        qs = self.critic.q(inputs.observation, inputs.action)
+        critics = self.critic, self.target
+        advantage, _, td_target = by_samples(
+            critics, qs, inputs, self._sample, config.samples
+        )
         weight = advantage_weight(advantage, config)
-        pi_loss = cloning_loss(self.policy.log_prob(here, inputs.action), weight)
+        log_prob = self.policy.log_prob(inputs.observation, inputs.action)
+        pi_loss = cloning_loss(log_prob, weight)
         q_loss = critic_loss(qs, td_target)
         minimize(pi_loss + q_loss, self._adam)
         polyak_update(self.target, self.critic, config.target_rate)

@@ -26,11 +26,11 @@ from typing import Literal, SupportsFloat
 
 import msgspec
 import torch
-from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
+from ._advantage import by_values
 from ._codec import ActionFrame, Codec
 from ._learner import (
     Mean,
@@ -43,7 +43,7 @@ from ._learner import (
     make_policy,
     minimize,
 )
-from ._losses import cloning_loss, critic_loss, limited_weight
+from ._losses import cloning_loss, critic_loss, limited_weight, value_loss
 from ._nets import Mlp, polyak_update
 
 NEEDS_REWARD = True
@@ -73,13 +73,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"expected 0 < expectile < 1, 0 <= dropout < 1 and critics > 0, got "
                 f"{self.expectile}, {self.dropout} and {self.critics}"
             )
-
-
-def value_loss(q: Tensor, v: Tensor, expectile: float) -> Tensor:
-    """Expectile regression of `v` towards `q`; both (..., B)."""
-    error = q - v
-    weight = torch.where(error > 0, expectile, 1.0 - expectile)
-    return (weight * error.square()).mean(-1).sum()
 
 
 class Learner(TorchLearner):
@@ -120,12 +113,10 @@ class Learner(TorchLearner):
         v = self.value(inputs.observation).squeeze(-1)
         v_loss = value_loss(q, v, config.expectile)
         minimize(v_loss, self._value_adam)
-        with torch.no_grad():
-            v, next_v = self.value(inputs.observations).squeeze(-1).chunk(2)  # (B,)
-            td_target = inputs.reward + inputs.discount * next_v
-            weight = limited_weight(
-                q - v, config.inverse_temperature, config.max_weight
-            )
+        advantage, v, td_target = by_values(self.value, q, inputs)
+        weight = limited_weight(
+            advantage, config.inverse_temperature, config.max_weight
+        )
         log_prob = self.policy.log_prob(inputs.observation, inputs.action)
         pi_loss = cloning_loss(log_prob, weight)
         qs = self.critic.q(inputs.observation, inputs.action)
@@ -139,7 +130,7 @@ class Learner(TorchLearner):
             "loss/critic": Mean(q_loss),
             "loss/policy": Mean(pi_loss),
             "value": Mean(v),
-            "advantage": Mean(q - v),
+            "advantage": Mean(advantage),
             "weight": Mean(weight),
             "actions_at_rim": Rim(inputs.action),
         }

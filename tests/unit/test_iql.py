@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from robostack.learner import Batch, LearnerError, Statistics  # noqa: E402
-from robostack.policies import bc, iql  # noqa: E402
+from robostack.policies import _losses, bc, iql  # noqa: E402
 from robostack.policies._learner import cosine  # noqa: E402
 from robostack.spec import float32  # noqa: E402
 
@@ -31,14 +31,14 @@ def draw(rng, size=32):
 def test_expectile_weighs_what_is_above_more():
     q, v = torch.tensor([2.0, 0.0]), torch.tensor([1.0, 1.0])
     # 0.7 * 1 above, 0.3 * 1 below, over two
-    assert float(iql.value_loss(q, v, 0.7)) == pytest.approx(0.5)
-    assert float(iql.value_loss(q[:1], v[:1], 0.7)) == pytest.approx(0.7)
-    assert float(iql.value_loss(q[1:], v[1:], 0.7)) == pytest.approx(0.3)
+    assert float(_losses.value_loss(q, v, 0.7)) == pytest.approx(0.5)
+    assert float(_losses.value_loss(q[:1], v[:1], 0.7)) == pytest.approx(0.7)
+    assert float(_losses.value_loss(q[1:], v[1:], 0.7)) == pytest.approx(0.3)
 
 
 def test_expectile_one_half_is_half_the_squared_error():
     q, v = torch.tensor([2.0, -3.0]), torch.tensor([1.0, 1.0])
-    assert float(iql.value_loss(q, v, 0.5)) == pytest.approx(0.5 * (1 + 16) / 2)
+    assert float(_losses.value_loss(q, v, 0.5)) == pytest.approx(0.5 * (1 + 16) / 2)
 
 
 def test_a_high_expectile_finds_the_best_action_of_the_data():
@@ -47,15 +47,15 @@ def test_a_high_expectile_finds_the_best_action_of_the_data():
     optimizer = torch.optim.SGD([constant], lr=0.5)
     for _ in range(2000):
         optimizer.zero_grad()
-        iql.value_loss(q, v.detach() + constant, 0.99).backward()
+        _losses.value_loss(q, v.detach() + constant, 0.99).backward()
         optimizer.step()
     assert constant.item() == pytest.approx(0.99 / (0.99 + 3 * 0.01), abs=1e-3)
 
 
 def test_a_leading_axis_sums():
     q, v = torch.randn(3, 5), torch.randn(3, 5)
-    single = sum(iql.value_loss(a, b, 0.7) for a, b in zip(q, v, strict=True))
-    assert torch.allclose(iql.value_loss(q, v, 0.7), single)
+    single = sum(_losses.value_loss(a, b, 0.7) for a, b in zip(q, v, strict=True))
+    assert torch.allclose(_losses.value_loss(q, v, 0.7), single)
 
 
 def descend(loss, optimizer):

@@ -1,0 +1,131 @@
+"""RO2O's claim: smooth critics and policies lose less in the first online steps.
+
+    python benchmarks/claims_ro2o.py --seeds 3
+
+Gymnasium's Pendulum, logs of a half-trained SAC. The same code with terms left out: two
+critics, an ensemble, the ensemble with its penalty, and RO2O. Online from an empty
+replay, after a warm-up. Returns offline, the dip (the least return of the first online
+steps, less the offline one), the return under disturbed readings, and how far the
+ensemble is apart at perturbed states. One line of JSON per run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+
+import claims
+import gymnasium
+import numpy as np
+
+from robostack.learner import Learner
+
+WORLD = "Pendulum-v1"
+WITHOUT = {"critic_smoothing": 0.0, "policy_smoothing": 0.0, "penalty": 0.0}
+FIVE = {"critics": 5, "least_of": 5, "samples": 5}
+METHODS = {
+    "sac_2": FIVE | WITHOUT | {"critics": 2, "least_of": 2},
+    "sac_n": FIVE | WITHOUT,
+    "sac_n_penalty": FIVE | WITHOUT | {"penalty": 0.1},
+    "ro2o": FIVE,
+    "ro2o_not_online": FIVE,  # as the authors' code: its terms are off online
+}
+NOISE, RADIUS = 0.05, 0.01
+EVERY, DIP = 1_000, 5_000  # online steps: between scores, and those of the dip
+
+
+def collect(seed: int, args: argparse.Namespace) -> claims.Memory:
+    """Return the logs of a SAC that learned for a while."""
+    env, lived = gymnasium.make(WORLD), claims.Memory()
+    rng = np.random.default_rng(seed)
+    for row in claims.live(env, lambda _: random_action(env, rng), 500, seed):
+        lived.add(row)
+    learner = claims.make(env, lived, "sac", seed)
+    for row in claims.live(env, claims.sampled(learner, rng), args.medium, seed + 1):
+        lived.add(row)
+        learner.update(lived.sample(rng))
+    logs = claims.Memory()
+    for row in claims.live(env, claims.sampled(learner, rng), args.data, seed + 2):
+        logs.add(row)
+    return logs
+
+
+def random_action(env: gymnasium.Env, rng: np.random.Generator) -> np.ndarray:
+    low, high = env.action_space.low, env.action_space.high
+    return rng.uniform(low, high).astype(np.float32)
+
+
+def run(
+    name: str, seed: int, logs: claims.Memory, args: argparse.Namespace
+) -> dict[str, object]:
+    env, rng = gymnasium.make(WORLD), np.random.default_rng(seed)
+    settings = METHODS[name] | {"pessimism_decay": 2.0 / args.updates}
+    learner = claims.make(env, logs, "ro2o", seed, **settings)
+    for _ in range(args.updates):
+        learner.update(logs.sample(rng))
+    offline = claims.score(env, learner, episodes=args.episodes)
+    noisy = claims.score(env, learner, episodes=args.episodes, noise=NOISE)
+    apart = disagreement(learner, logs)
+    off = WITHOUT if name == "ro2o_not_online" else {}
+    learner = claims.go_on(learner, env, logs, phase="online", **off)
+    curve = list(fine_tune(learner, env, rng, seed, args))
+    return {
+        "method": name,
+        "seed": seed,
+        "offline": offline,
+        "disturbed": noisy,
+        "disagreement": apart,
+        "dip": min(curve[: max(1, DIP // EVERY)], default=offline) - offline,
+        "online": curve,
+    }
+
+
+def fine_tune(
+    learner: Learner,
+    env: gymnasium.Env,
+    rng: np.random.Generator,
+    seed: int,
+    args: argparse.Namespace,
+) -> Iterator[float]:
+    """Go on from an empty replay; yield a score now and then."""
+    lived, judged = claims.Memory(), gymnasium.make(WORLD)
+    rows = claims.live(env, claims.sampled(learner, rng), args.online, seed + 1000)
+    for step, row in enumerate(rows, start=1):
+        lived.add(row)
+        if step > args.warmup:
+            learner.update(lived.sample(rng))
+        if step % EVERY == 0:
+            yield claims.score(judged, learner, episodes=args.episodes)
+
+
+def disagreement(learner: Learner, logs: claims.Memory) -> float:
+    """Return the ensemble's deviation at the policy's actions at perturbed states."""
+    import torch
+
+    with torch.no_grad():
+        here = learner._codec.observation(torch.from_numpy(logs.columns()[0][:2000]))
+        rng = torch.Generator().manual_seed(0)
+        near = here + torch.empty_like(here).uniform_(-RADIUS, RADIUS, generator=rng)
+        return float(learner.critic.q(near, learner.policy(near)).std(0).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--medium", type=int, default=4_000, help="steps of the SAC")
+    parser.add_argument("--data", type=int, default=50_000, help="transitions")
+    parser.add_argument("--updates", type=int, default=50_000)
+    parser.add_argument("--warmup", type=int, default=1_000, help="online steps")
+    parser.add_argument("--online", type=int, default=20_000, help="steps")
+    parser.add_argument("--episodes", type=int, default=20)
+    args = parser.parse_args()
+    for seed in range(args.seeds):
+        logs = collect(seed, args)
+        for name in args.methods:
+            print(json.dumps(run(name, seed, logs, args)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
