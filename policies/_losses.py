@@ -6,12 +6,20 @@ whoever adds a leading axis trains independent copies.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
 def critic_loss(qs: Tensor, td_target: Tensor) -> Tensor:
     """Squared TD error, summed over the critics; `qs` (K, B), `td_target` (B,)."""
     return (qs - td_target).square().mean(-1).sum()
+
+
+def value_loss(q: Tensor, v: Tensor, expectile: float) -> Tensor:
+    """Expectile regression of `v` towards `q`; both (..., B)."""
+    error = q - v
+    weight = torch.where(error > 0, expectile, 1.0 - expectile)
+    return (weight * error.square()).mean(-1).sum()
 
 
 def limited_weight(

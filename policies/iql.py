@@ -26,7 +26,6 @@ from typing import Literal, SupportsFloat
 
 import msgspec
 import torch
-from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
@@ -43,7 +42,7 @@ from ._learner import (
     make_policy,
     minimize,
 )
-from ._losses import cloning_loss, critic_loss, limited_weight
+from ._losses import cloning_loss, critic_loss, limited_weight, value_loss
 from ._nets import Mlp, polyak_update
 
 NEEDS_REWARD = True
@@ -73,13 +72,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"expected 0 < expectile < 1, 0 <= dropout < 1 and critics > 0, got "
                 f"{self.expectile}, {self.dropout} and {self.critics}"
             )
-
-
-def value_loss(q: Tensor, v: Tensor, expectile: float) -> Tensor:
-    """Expectile regression of `v` towards `q`; both (..., B)."""
-    error = q - v
-    weight = torch.where(error > 0, expectile, 1.0 - expectile)
-    return (weight * error.square()).mean(-1).sum()
 
 
 class Learner(TorchLearner):
