@@ -18,7 +18,7 @@ STEPS = 60
 UNKNOWABLE = 0.0125  # mean absolute deviation of the actions in `draw` [rad]
 CLONING = {"cloning_steps": 400, "policy_learning_rate": 3e-3, "temperature": 1e-3}
 CLOSE = {"td3_bc": {"alpha": 0.05}, "cql": CLONING, "cal_ql": CLONING}
-CLOSE["uni_o4"] = {"cloning_share": 0.9, "improvement_share": 0.1}
+CLOSE["uni_o4"] = {"cloning_share": 0.9, "improvement_share": 0.1, "normalize": True}
 LOSSES = ("critic", "value", "policy")  # the first that there is has to decrease
 UNUSED = {"bc": ("reward", "mc_return"), "cal_ql": ()}  # columns
 
