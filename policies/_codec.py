@@ -21,7 +21,7 @@ from robostack.spec import RobotSpec
 ActionFrame = Literal["absolute", "delta", "auto"]  # auto: delta where the robot tracks
 
 EDGE = 1.0 - 1e-5  # actions of the data are clipped to this
-_STD_FLOOR = 1e-3  # added to the spread, so that a constant column stays finite
+STD_FLOOR = 1e-3  # added to the spread, so that a constant column stays finite
 
 
 class Coding(Protocol):
@@ -72,7 +72,7 @@ class Codec(nn.Module):
         half[half == 0] = 1.0  # an element that cannot move
         step = torch.tensor(spec.max_action_step)
         self.register_buffer("mean", mean if normalize else torch.zeros_like(mean))
-        scale = std + _STD_FLOOR if normalize else torch.ones_like(std)
+        scale = std + STD_FLOOR if normalize else torch.ones_like(std)
         self.register_buffer("std", scale)
         self.register_buffer("low", low)
         self.register_buffer("high", high)

@@ -12,6 +12,7 @@ import copy
 import io
 import math
 import pickle
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
@@ -124,7 +125,7 @@ class TorchLearner:
             "rng": self._rng.get_state(),
             "nets": self._nets.state_dict(),
             "optimizers": {
-                name: optimizer.state_dict()["state"]
+                name: _moments(optimizer)
                 for name, optimizer in self._optimizers.items()
             },
         }
@@ -284,6 +285,15 @@ def _different(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:
         if shapes[0] != shapes[1]:
             return f"{name} of shape {shapes[0]} here is {shapes[1]} there"
     return ""
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """Return its state, whose bytes are the same whether it was loaded or not.
+
+    Loaded keys are strings of their own, which pickle would write once more.
+    """
+    state = optimizer.state_dict()["state"].items()
+    return {i: {sys.intern(k): v for k, v in own.items()} for i, own in state}
 
 
 def _read(state: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 The robot is the `robot` of conftest: 4 observations, 2 actions within [-2, 2].
 """
 
+import msgspec
 import numpy as np
 
 from robostack.learner import Batch, Statistics
@@ -14,7 +15,9 @@ STEPS = 600
 
 def make(robot, module, **settings):
     small = {"hidden": (32, 32), "learning_rate": 3e-3}
-    config = module.Config(**(small | settings))
+    known = {field.name for field in msgspec.structs.fields(module.Config)}
+    wanted = {k: v for k, v in small.items() if k in known} | settings
+    config = module.Config(**wanted)
     return module.Learner(robot, config, statistics=STATISTICS, steps=STEPS, seed=0)
 
 

@@ -1,0 +1,356 @@
+"""Uni-O4: one on-policy objective, offline and online (Lei et al., arXiv:2311.03351).
+
+    fit        critics    those of IQL, shared by all and frozen afterwards
+               policies   n clones that disagree                     (`_ensemble.py`)
+               dynamics   an ensemble, for judging                   (`_dynamics.py`)
+    improve    candidate  a ~ pi_i at states of the data, A = min_k Q - V, standardized;
+                          PPO's clipped step on the candidate, ratio to pi_i
+               gate       every so often: where the candidate's AM-Q is above the best
+                          so far, it becomes pi_i; it goes on either way
+    online     PPO on rollouts, from the best policy and from V  (`phase = "online"`)
+
+`steps` are divided by shares: the last `improvement_share` improve, all before fit, the
+first `cloning_share` of all also clone. The policy that acts and is exported is that of
+the n behind the gate whose AM-Q is best. Going on online is the same state under
+`phase = "online"`: there a batch is a rollout, as `_ppo.py` says, of which only the
+chosen policy and V learn, and everything of the offline phases stays.
+
+What diversifies, measured: three policies cloned 300 updates from actions of two modes,
+mean pairwise KL [nats], and loss of each
+
+    alpha = 0                          0.0028   1.489     the released code's default
+    "envelope",   alpha 0.1, 1, 2      0.0029, 0.0097, 0.198     1.489, 1.489, 1.569
+    "assignment", alpha 0.1, 0.5       0.022, 0.65               1.495, 1.723
+
+Where we differ from the paper and its code, and what it changes:
+- The default is `disagreement = "assignment"`, an option of the released code: actions
+  of the data weigh more for the member that foresees them best. The paper's objective,
+  log pi_i + alpha KL(pi_i || envelope), is "envelope": its pull apart is, like that of
+  cloning together, of second order in the distance, and loses to it below alpha = 1.
+  The released default takes the envelope as a constant at actions of the data, which
+  only rescales cloning, by 1 + alpha; Adam undoes that.
+- Members learn at the same time from the same batch, as one matmul, not one by one.
+- Terminations are learned, for want of a formula for every robot; starts are dealt out
+  to the elites, each of which keeps its own (`_dynamics.py`).
+- Time-outs are bootstrapped, where the released code ends episodes by them offline.
+- A candidate's ratio is of actions as drawn, before they are cut off at the rim; the
+  released code takes the density of the cut one. Critics see it cut off.
+- What the gate let through is deployed, chosen by AM-Q; the authors deploy the last
+  candidates, and try the three best in the real task.
+- The target critic, which V was fit to, judges; it follows at every update, not at
+  every other. Layers are ReLU throughout. The clip of the improvement stays (theirs
+  falls by 2 % in all).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, NamedTuple, SupportsFloat
+
+import torch
+from torch import Tensor
+
+from robostack.learner import Batch, LearnerError, Statistics
+from robostack.spec import RobotSpec, float32
+
+from ._codec import STD_FLOOR, ActionFrame, Codec, Deployed
+from ._dynamics import Dynamics, Truth, am_q, dynamics_adam, held_out, holdout_rate
+from ._ensemble import Chosen, alone, assignment, disagreement, replace
+from ._export import export_onnx
+from ._gate import Gate
+from ._gaussian import BoundedGaussianPolicy, density, pairwise_kl
+from ._learner import (
+    Inputs,
+    Mean,
+    Rim,
+    TorchLearner,
+    adam,
+    check_reward,
+    make_critics,
+    minimize,
+)
+from ._losses import cloning_loss, critic_loss, value_loss
+from ._nets import Mlp, polyak_update
+from ._ppo import OnPolicy, PpoConfig, clipped_loss, descend, standardized
+
+NEEDS_REWARD = True
+_LUCK = 0  # seed of the draws in which all policies are judged
+
+
+class Config(PpoConfig, frozen=True, forbid_unknown_fields=True):
+    """Hyperparameters of Uni-O4; the defaults are the paper's for locomotion.
+
+    `clip`, the epochs and both rates of policy and value are those of going on online.
+    """
+
+    phase: Literal["offline", "online"] = "offline"
+    members: int = 4  # policies
+    disagreement: Literal["assignment", "envelope"] = "assignment"  # see above
+    alpha: float = 0.1  # weight of the disagreement; 0: none
+    expectile: float = 0.7  # of the value function; 0.9 for sparse mazes
+    cloning_share: float = 0.2  # of all updates, the first, that clone
+    improvement_share: float = 0.1  # of all updates, the last, that improve
+    improvement_clip: float = 0.25  # on the ratio
+    improvement_rate: float = 1e-4  # falls linearly to 0
+    gate: bool = True  # else every candidate replaces its policy
+    gate_period: int = 100  # updates
+    horizon: int = 1000  # [steps] imagined; shorten it where AM-Q explodes
+    starts: int = 512  # observations of the data that imagined episodes begin from
+    count_ended: bool = False  # imagined steps after an end count as 0
+    target_rate: float = 0.005  # Polyak averaging of the target critic, per update
+    learning_rate: float = 1e-4  # of critics and cloning
+    dynamics_rate: float = 1e-3
+    weight_decay: float = 1e-4  # of the last layer of the dynamics; less before
+    models: int = 7  # members of the dynamics
+    elites: int = 5  # of them, that are asked
+    holdout: float = 0.1  # share of the transitions that choose the elites
+    hidden: tuple[int, ...] = (256, 256, 256)  # of the policies
+    critic_hidden: tuple[int, ...] = ()  # (): as the policies
+    value_hidden: tuple[int, ...] = ()  # (): as the policies
+    dynamics_hidden: tuple[int, ...] = ()  # (): as the policies
+    critics: int = 2
+    clip: float = 0.05
+    entropy: float = 0.01
+    minibatch: int = 128
+    policy_learning_rate: float = 1e-5
+    value_learning_rate: float = 2e-4
+    normalize: bool = False  # observations by mean and spread of the dataset
+    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
+    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could mean."""
+        super().__post_init__()
+        shares = (self.cloning_share, self.improvement_share, self.holdout)
+        if not (0 <= min(shares) <= max(shares) <= 1 and 0 < self.expectile < 1):
+            raise LearnerError(
+                f"expected cloning_share, improvement_share and holdout within 0 and "
+                f"1, and 0 < expectile < 1, got {shares} and {self.expectile}"
+            )
+        if not 0 < self.elites <= min(self.models, self.starts):
+            raise LearnerError(
+                f"expected 0 < elites <= models and starts, got {self.elites}, "
+                f"{self.models} and {self.starts}"
+            )
+        if not min(self.members, self.horizon, self.gate_period) > 0:
+            raise LearnerError(
+                f"expected members, horizon and gate_period > 0, got {self.members}, "
+                f"{self.horizon} and {self.gate_period}"
+            )
+
+
+class Phases(NamedTuple):
+    """When what is learned [updates]."""
+
+    cloning_end: int
+    fit_end: int
+
+
+def phases(config: Config, steps: int) -> Phases:
+    """Divide `steps`."""
+    fit_end = max(steps - round(config.improvement_share * steps), 1)
+    return Phases(min(round(config.cloning_share * steps), fit_end), fit_end)
+
+
+class Learner(TorchLearner):
+    """The networks of Uni-O4 and their updates."""
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        config: Config,
+        *,
+        statistics: Statistics,
+        steps: int,
+        seed: int,
+    ) -> None:
+        codec = Codec.configured(spec, statistics, config)
+        super().__init__(spec, codec, config.device, seed)
+        self._config, self._steps = config, steps
+        self._phases = phases(config, steps)
+        size, hidden = spec.observation_size, config.hidden
+        sizes, lead = (size, *hidden, spec.action.size), (config.members,)
+        self.policy = BoundedGaussianPolicy(sizes, self._rng, lead=lead)
+        self.candidate = copy.deepcopy(self.policy)
+        self.value = Mlp((size, *(config.value_hidden or hidden), 1), self._rng)
+        self.critic, self.target = make_critics(
+            codec, config.critic_hidden or hidden, self._rng, members=config.critics
+        )
+        self.dynamics = self._make_dynamics(statistics)
+        self.gate = Gate(config.members, config.starts, size, self._device)
+        self._ppo = OnPolicy(self.policy, self.value, config, self._rng)
+        self._chosen = Chosen(self.policy, self.gate.chosen)
+        self._adams = self._make_adams()
+        names = ("policy", "candidate", "value", "critic", "target", "dynamics", "gate")
+        nets = {name: getattr(self, name) for name in names}
+        self._adopt(Deployed(codec, self._chosen), nets, self._adams)
+        self._known = self._nothing()
+
+    def _make_dynamics(self, statistics: Statistics) -> Dynamics:
+        config, codec = self._config, self._codec
+        mean = torch.tensor(statistics.mean, device=self._device)
+        std = torch.tensor(statistics.std, device=self._device)
+        return Dynamics(
+            config.dynamics_hidden or config.hidden,
+            self.spec.action.size,
+            self._rng,
+            members=config.models,
+            mean=codec.observation(mean),
+            std=(std + STD_FLOOR) / codec.std,
+        )
+
+    def _make_adams(self) -> dict[str, torch.optim.Optimizer]:
+        config = self._config
+        return {
+            "cloning": adam([self.policy], config.learning_rate),
+            "value": adam([self.value], config.learning_rate),
+            "critic": adam([self.critic], config.learning_rate),
+            "dynamics": dynamics_adam(
+                self.dynamics, config.dynamics_rate, config.weight_decay
+            ),
+            "candidate": adam([self.candidate], config.improvement_rate),
+            "online_policy": self._ppo.policy_adam,
+            "online_value": self._ppo.value_adam,
+        }
+
+    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+        """Take one step of the phase that it is time for."""
+        check_reward(batch)
+        inputs = self._inputs(batch)
+        if self._config.phase == "online":
+            known = self._ppo.update(inputs, member=self.gate.chosen)
+        elif self._updates < self._phases.fit_end:
+            known = self._fit_critics(inputs) | self._fit_dynamics(batch, inputs)
+            if self._updates < self._phases.cloning_end:
+                known |= self._clone(inputs)
+            self.gate.remember(inputs.observation, self._updates)
+        else:
+            known = self._improve(inputs.observation)
+        self._updates += 1
+        self._known |= known
+        return self._known | {"actions_at_rim": Rim(inputs.action)}
+
+    def export(self) -> bytes:
+        """Return the best policy, alone, as one ONNX graph."""
+        policy = alone(self.policy, int(self.gate.chosen))
+        return export_onnx(Deployed(self._codec, policy), self.spec)
+
+    def _fit_critics(self, inputs: Inputs) -> dict[str, SupportsFloat]:
+        """Take the step of IQL on value function and critics."""
+        here, after = inputs.observations.chunk(2)
+        with torch.no_grad():
+            q = self.target.q(here, inputs.action).amin(0)
+        v = self.value(here).squeeze(-1)
+        v_loss = value_loss(q, v, self._config.expectile)
+        minimize(v_loss, self._adams["value"])
+        with torch.no_grad():
+            td_target = inputs.td_target(self.value(after).squeeze(-1))
+        q_loss = critic_loss(self.critic.q(here, inputs.action), td_target)
+        minimize(q_loss, self._adams["critic"])
+        polyak_update(self.target, self.critic, self._config.target_rate)
+        return {"loss/value": Mean(v_loss), "loss/critic": Mean(q_loss), "v": Mean(v)}
+
+    def _fit_dynamics(self, batch: Batch, inputs: Inputs) -> dict[str, SupportsFloat]:
+        out = held_out(batch.observation, batch.action, self._config.holdout)
+        kept = torch.from_numpy(float32(~out)).to(self._device)
+        here, after = inputs.observations.chunk(2)
+        ended = (inputs.discount == 0).float()
+        truth = Truth(self.dynamics.truth(here, after, ended), ended, kept)
+        prediction = self.dynamics(here, inputs.action)
+        loss = self.dynamics.loss(prediction, truth)
+        minimize(loss, self._adams["dynamics"])
+        self.dynamics.watch(prediction, truth, here, holdout_rate(self._updates))
+        return {
+            "loss/dynamics": Mean(loss),
+            "error/dynamics": Mean(self.dynamics.error),
+        }
+
+    def _clone(self, inputs: Inputs) -> dict[str, SupportsFloat]:
+        """Take a step on the policies: do what the data does, and disagree."""
+        mean, log_std = self.policy.moments(inputs.observation)
+        log_prob, alpha = density(mean, log_std, inputs.action), self._config.alpha
+        loss = total = cloning_loss(log_prob)
+        if self._config.disagreement == "assignment":
+            total = cloning_loss(log_prob, assignment(log_prob, alpha))
+        elif alpha and self._config.members > 1:
+            apart = disagreement(mean, log_std, self._noise(*mean.shape[:2]))
+            total = loss - alpha * apart.mean(-1).sum()
+        minimize(total, self._adams["cloning"])
+        with torch.no_grad():
+            kl = pairwise_kl(mean, log_std).mean(-1)
+            pairs = max(len(mean) * (len(mean) - 1), 1)
+        return {"loss/policy": Mean(loss), "pairwise_kl": Mean(kl.sum() / pairs)}
+
+    def _improve(self, observation: Tensor) -> dict[str, SupportsFloat]:
+        """Take PPO's step on all candidates, at states of the data (B, O)."""
+        config, begin = self._config, self._phases.fit_end
+        if self._updates == begin:
+            replace(self.candidate, self.policy, torch.ones_like(self.gate.best) > 0)
+            self.gate.begin(self._score(self.policy))
+        left = 1.0 - (self._updates - begin) / (self._steps - begin)
+        adam = self._adams["candidate"]
+        adam.param_groups[0]["lr"] = config.improvement_rate * max(left, 0.0)
+        with torch.no_grad():
+            mean, log_std = self.policy.moments(observation)
+            action = mean + log_std.exp() * self._noise(*mean.shape[:2])
+            before = density(mean, log_std, action)
+            here = observation.expand(len(mean), -1, -1)
+            q = self._q(here, action.clamp(-1.0, 1.0))
+            advantage = standardized(q - self.value(observation).squeeze(-1))
+        now = density(*self.candidate.moments(observation), action)
+        ratio = (now - before).exp()
+        loss = clipped_loss(ratio, advantage, config.improvement_clip)
+        descend(loss, adam, config.max_gradient, lead=1)
+        if (self._updates - begin + 1) % config.gate_period == 0:
+            score = self._score(self.candidate)
+            better = self.gate.admit(score, always=not config.gate)
+            replace(self.policy, self.candidate, better)
+        return {
+            "loss/improvement": Mean(loss),
+            "clipped": Mean(((ratio - 1.0).abs() > config.improvement_clip).float()),
+            **self._verdict(),
+        }
+
+    def _verdict(self) -> dict[str, SupportsFloat]:
+        gate = self.gate
+        return {
+            "gate/am_q": Mean(gate.best.amax()),
+            "gate/accepted": Mean(gate.accepted.sum().float()),
+            "gate/judged": Mean(gate.judged.float() * len(gate.best)),
+        }
+
+    def _score(self, policies: BoundedGaussianPolicy) -> Tensor:
+        """Return the AM-Q (N,) of `policies`; the same for the same, at any time."""
+        config = self._config
+        elites = self.dynamics.elites(config.elites)
+        each = config.starts // config.elites
+        starts = self.gate.starts[: each * config.elites]
+        starts = starts.view(1, config.elites, each, -1)
+        luck = torch.Generator(self._device).manual_seed(_LUCK)
+        return am_q(
+            lambda state: policies(state.flatten(1, 2)).view(*state.shape[:-1], -1),
+            self._q,
+            lambda state, action: self.dynamics.step(state, action, elites, luck),
+            starts.expand(config.members, -1, -1, -1),
+            config.horizon,
+            count_ended=config.count_ended,
+        )
+
+    def _q(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the least critic's answer (...) at (..., O) and (..., A)."""
+        last = action.dim() - 2
+        q = self.target.q(observation.flatten(0, last), action.flatten(0, last))
+        return q.amin(0).view(action.shape[:-1])
+
+    def _nothing(self) -> dict[str, SupportsFloat]:
+        """Return the metrics of phases that have not been, so that names stay."""
+        losses = ("value", "critic", "policy", "dynamics", "improvement")
+        names = ("v", "pairwise_kl", "clipped", "error/dynamics")
+        nothing = Mean(torch.zeros((), device=self._device))
+        online = () if self._config.phase == "offline" else ("entropy", "value")
+        return (
+            dict.fromkeys((*names, *online), nothing)
+            | {f"loss/{name}": nothing for name in losses}
+            | self._verdict()
+        )
