@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from robostack.training.recipe import Recipe
 
 
+Source = Annotated[Path | None, tyro.conf.arg(name="from")]
+
+
 class Train(msgspec.Struct, frozen=True):
     """Train a policy from logs, by acting in a world, or by both.
 
@@ -34,19 +37,11 @@ class Train(msgspec.Struct, frozen=True):
 
     algorithm: Positional[str]  # one of `robostack list algorithms`
     run: Path  # folder of the run
-    dataset: Path | None = (
-        None  # folder; online: drawn from beside what is lived through
-    )
+    dataset: Path | None = None  # folder to learn from; online: beside what is lived
     online: str = ""  # learn by acting in a world, for example sim:gym/Hopper-v5
-    source: Annotated[Path | None, tyro.conf.arg(name="from")] = (
-        None  # run to go on from
-    )
-    warmup_steps: int | None = (
-        None  # online, before the first update; def.: the recipe's
-    )
-    recipe: str = (
-        ""  # of the algorithm, or .toml; with --from: `online`, if there is one
-    )
+    source: Source = None  # run to go on from online, its recipe `online` by default
+    warmup_steps: int | None = None  # of the policy as it is; default: the recipe's
+    recipe: str = ""  # one that comes with the algorithm, or a .toml file
     set: tuple[str, ...] = ()  # key=value: settings of the recipe or the algorithm
     labeller: str = ""  # whose rewards; default: the recipe's, or the only ones there
     steps: int = 0  # updates; 0: the recipe's

@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 from robostack.data.dataset import create
 from robostack.data.episode import End, Episode
 from robostack.data.experience import FILE
+from robostack.export import export_run
 from robostack.learner import LearnerError
 from robostack.spec import float32
 from robostack.training import checkpoint, curves, offline, online, recipe, run
@@ -158,7 +159,7 @@ def test_updates_per_step_are_those_asked_for(tmp_path):
 
 
 def test_a_warm_up_is_of_the_policy_as_it_is_and_without_updates(tmp_path):
-    """WSRL: at the first update the policy is that of the parent, and so are all acts."""
+    """WSRL: until the first update the learner is that of the parent."""
     parent = tmp_path / "parent"
     train(parent, plan_of("sac"))
     before, seen = load_run(parent), []
@@ -235,6 +236,18 @@ def test_episodes_of_the_robot_end_as_its_task_says(tmp_path):
     ).sum()
 
 
+def test_every_episode_and_every_run_begins_with_a_seed_of_its_own(tmp_path):
+    goals = []
+    for seed in (0, 1):
+        plan = plan_of("sac", "random_steps=300", "steps=1")
+        train(tmp_path / str(seed), plan, seed=seed)
+        rows = np.fromfile(tmp_path / str(seed) / FILE, np.float32).reshape(-1, 7)
+        ends = np.flatnonzero(rows[:, -1])
+        goals.append(rows[ends, 1].tolist())
+        assert set(goals[-1]) == {-1.0, 1.0}
+    assert goals[0] != goals[1]
+
+
 def test_a_world_that_does_not_repeat_itself_is_no_place_to_resume(
     tmp_path, monkeypatch
 ):
@@ -276,6 +289,13 @@ def test_a_dataset_of_another_robot_is_refused(tmp_path, robot):
     with pytest.raises(EvaluationError, match="expected a world of the data's robot"):
         train(tmp_path / "run", plan_of("rlpd"), other)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_online_run_is_exported_without_a_dataset(tmp_path):
+    train(tmp_path / "run", plan_of("sac"))
+    policy, proof = export_run(tmp_path / "run", tmp_path / "policy.onnx")
+    assert proof.action_error <= 1e-5
+    assert policy.manifest.provenance.dataset_digest == ""
 
 
 def test_sac_learns_a_toy_by_acting(tmp_path):
