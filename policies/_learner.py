@@ -133,7 +133,10 @@ class TorchLearner:
         return file.getvalue()
 
     def load(self, state: bytes) -> None:
-        """Resume from `state`."""
+        """Resume from `state`, or begin with that of an algorithm that has more.
+
+        What of it is not ours is left out: CQL's state begins SAC.
+        """
         content = _read(state)
         if content["version"] != VERSION or content["robot"] != self.spec.digest:
             raise LearnerError(
@@ -141,11 +144,18 @@ class TorchLearner:
                 f"{self.spec.name} ({self.spec.digest}), got version "
                 f"{content['version']} for robot {content['robot']}"
             )
-        if differing := _different(self._nets.state_dict(), content["nets"]):
+        ours = self._nets.state_dict()
+        differing = _different(ours, content["nets"])
+        if (
+            not differing
+            and not self._optimizers.keys() <= content["optimizers"].keys()
+        ):
+            differing = f"it has the optimizers {', '.join(content['optimizers'])}"
+        if differing:
             raise LearnerError(
                 f"the state is of another algorithm or configuration: {differing}"
             )
-        self._nets.load_state_dict(content["nets"])
+        self._nets.load_state_dict({name: content["nets"][name] for name in ours})
         for name, optimizer in self._optimizers.items():
             groups = optimizer.state_dict()["param_groups"]  # settings: our own
             moments = content["optimizers"][name]
@@ -279,8 +289,8 @@ def make_device(name: str) -> torch.device:
 
 
 def _different(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str:
-    """Return the first network parameter that differs in name or shape, in words."""
-    for name in {**ours, **theirs}:
+    """Return the first of our parameters that theirs lack or have otherwise."""
+    for name in ours:
         shapes = [tuple(s[name].shape) if name in s else None for s in (ours, theirs)]
         if shapes[0] != shapes[1]:
             return f"{name} of shape {shapes[0]} here is {shapes[1]} there"

@@ -28,6 +28,7 @@ from ._conservative import ConservativeConfig, ConservativeLearner
 from ._learner import check_return
 
 NEEDS_REWARD = True
+NEEDS_RETURN = True  # online: whole episodes, then an update for each of their steps
 
 
 class Config(ConservativeConfig, frozen=True, forbid_unknown_fields=True):

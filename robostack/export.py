@@ -73,7 +73,7 @@ def export_run(
         created=now(),
         scores=last_evaluation(folder / "metrics.jsonl"),
     )
-    recorded = _recorded(Path(about.data.path), about.robot)
+    recorded = _recorded(about.data.path, about.robot)
     return export(learner, path, provenance, recorded, tolerance=tolerance)
 
 
@@ -89,9 +89,9 @@ def last_evaluation(metrics: Path) -> dict[str, float]:
     return {}
 
 
-def _recorded(path: Path, robot: RobotSpec) -> Array:
+def _recorded(path: str, robot: RobotSpec) -> Array:
     nothing = np.zeros((0, robot.observation_size), np.float32)
-    if not (path / "dataset.json").exists():
+    if not (path and Path(path, "dataset.json").exists()):
         return nothing
     rows = [
         concatenate(robot, episode.observation)

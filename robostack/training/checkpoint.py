@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from robostack.data.atomic import leftovers, write_file
+from robostack.data.experience import Saved
 
 _LOG = logging.getLogger(__name__)
 _DIGEST = 32  # [byte]
@@ -36,7 +37,8 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     step: int
     learner: bytes  # Learner.state()
     sampler: str  # state of the generator that draws batches, JSON
-    metrics_size: int  # [byte] of metrics.jsonl that belong to it
+    metrics_size: int = 0  # [byte] of metrics.jsonl that belong to it
+    experience: Saved | None = None  # of an online run: what the robot lived through
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:

@@ -109,7 +109,7 @@ def _episode(policy: Policy, arena: Arena, seed: int) -> _Result:
         world.seed(seed)
         world.reset()
         result = _Result(0.0, 0, success=False)
-        for step in _steps(policy, world, task.horizon):
+        for step in steps(policy, world, task.horizon):
             returns = result.returns + float(task.reward(step)[0])
             success = bool(task.success(step)[-1])
             result = _Result(returns, result.length + 1, success)
@@ -120,8 +120,11 @@ def _episode(policy: Policy, arena: Arena, seed: int) -> _Result:
         world.stop()
 
 
-def _steps(policy: Policy, world: World, horizon: int) -> Iterator[dict[str, Array]]:
-    """Drive `world`; give the columns of every step as an episode of one step."""
+def steps(policy: Policy, world: World, horizon: int) -> Iterator[dict[str, Array]]:
+    """Drive `world`, that was reset; give every step as an episode of one step.
+
+    Actions pass the limits of a node; `action` is what was applied.
+    """
     spec, limit = world.spec, ActionLimiter(derive(world.spec))
     last = _columns(world)
     limit.start(last[spec.tracks] if spec.tracks else float32(spec.home))

@@ -7,67 +7,33 @@ the generator that draws batches, and how much of the metrics belongs to it.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, SupportsFloat
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from robostack.data.dataset import Dataset
 from robostack.data.replay import Replay
-from robostack.learner import Learner, LearnerError
+from robostack.learner import Learner
 from robostack.training import checkpoint
 from robostack.training.checkpoint import Checkpoint
 from robostack.training.curves import Curves
-from robostack.training.evaluate import (
-    Arena,
-    deterministic,
-    evaluate,
-    open_arena,
-    require,
-)
+from robostack.training.evaluate import open_arena, require
 from robostack.training.interrupt import interruptible
+from robostack.training.journal import (
+    Journal,
+    OnProgress,
+    Options,
+    Outcome,
+    Progress,
+    Stopwatch,
+)
 from robostack.training.process import load_algorithm, prepare
 from robostack.training.recipe import Recipe
 from robostack.training.run import CHECKPOINTS, describe, make_learner, match, start
-from robostack.training.scores import normalized, reference
+from robostack.training.scores import reference
 
-_TICK = 50  # updates between two calls of `on_progress`
-_EVALUATION_SEED = 10_000  # apart from the seeds that data is collected with
-
-
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What does not change what is learned; all but `seed` may differ on resuming."""
-
-    seed: int = 0
-    resume: bool = False  # go on with the run in that folder, or begin it
-    world: str = ""  # where to evaluate, such as sim:gym/Hopper-v5; "": nowhere
-    task: str = ""  # of the world; "": its first
-    d4rl_task: str = ""  # if the world is that very task: its scores are logged too
-    report_every: int = 500  # updates
-    checkpoint_every: int = 5_000  # updates
-    keep: int = 2  # checkpoints
-    threads: int = 1  # of the math library, where it is not loaded yet
-
-
-class Progress(NamedTuple):
-    """How far a run is."""
-
-    step: int
-    steps: int
-    metrics: dict[str, float]  # empty between reports
-    updates_per_s: float  # since the start, or the resumption, without evaluations
-
-
-class Outcome(NamedTuple):
-    """How a run ended."""
-
-    step: int
-    finished: bool  # else it was interrupted, and can be resumed
-    evaluation: dict[str, float]  # the last one; empty without a world
+__all__ = ["Options", "Outcome", "Progress", "load_replay", "train"]
 
 
 class _State(NamedTuple):
@@ -96,7 +62,7 @@ def train(
     folder: Path,
     recipe: Recipe,
     options: Options | None = None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> Outcome:
     """Train as `recipe` says into `folder`; Ctrl-C leaves a checkpoint.
 
@@ -119,8 +85,8 @@ def train(
         match(folder, run) if resumed else start(folder, run)
         state = _restore(folder, make_learner(run), options.seed)
         with Curves(folder, state.step, state.metrics_size) as curves:
-            loop = _Loop(folder, recipe, options, curves, arena)
-            return loop.run(state, replay, on_progress)
+            journal = Journal(folder, recipe, options, curves, arena)
+            return _loop(journal, recipe, state, replay, on_progress)
     finally:
         if arena:
             arena.world.close()
@@ -136,124 +102,35 @@ def _restore(folder: Path, learner: Learner, seed: int) -> _State:
     return _State(learner, rng, newest.step, newest.metrics_size)
 
 
-class _Loop:
-    """The loop, and what it reports to."""
-
-    def __init__(
-        self,
-        folder: Path,
-        recipe: Recipe,
-        options: Options,
-        curves: Curves,
-        arena: Arena | None,
-    ) -> None:
-        self._folder = folder
-        self._recipe = recipe
-        self._options = options
-        self._curves = curves
-        self._arena = arena
-        self._evaluation: dict[str, float] = {}
-
-    def run(
-        self,
-        state: _State,
-        replay: Replay,
-        on_progress: Callable[[Progress], None],
-    ) -> Outcome:
-        """Update until the recipe's steps are done, or somebody interrupts."""
-        steps, size = self._recipe.steps, self._recipe.batch_size
-        learner, rng, step = state.learner, state.rng, state.step
-        watch = _Stopwatch()
-        with interruptible() as interrupted:
-            while step < steps and not interrupted():
-                metrics = learner.update(replay.sample(rng, size))
-                step += 1
-                if not any(self._due(step)):
-                    continue
-                watch.stop(step - state.step)
-                report = self._report(step, metrics, learner)
-                self._save_if_due(step, learner, rng)
-                on_progress(Progress(step, steps, report, watch.rate))
-                watch.start()
-            if step % self._options.checkpoint_every and step > state.step:
-                self._save(step, learner, rng)
-        return Outcome(step, step == steps, self._evaluation)
-
-    def _due(self, step: int) -> Iterator[bool]:
-        """Say which of ticking, reporting, evaluating and saving it is time for."""
-        last = step == self._recipe.steps
-        yield step % _TICK == 0 or last
-        yield step % self._options.report_every == 0 or last
-        yield bool(self._arena) and (step % self._recipe.evaluate_every == 0 or last)
-        yield step % self._options.checkpoint_every == 0
-
-    def _report(
-        self, step: int, metrics: dict[str, SupportsFloat], learner: Learner
-    ) -> dict[str, float]:
-        _, reporting, evaluating, _ = self._due(step)
-        report: dict[str, float] = {}
-        if reporting:
-            report = {name: float(value) for name, value in metrics.items()}
-            _require_finite(step, report)
-        if evaluating:
-            self._evaluation = self._evaluate(learner)
-            report |= self._evaluation
-        if report:
-            self._curves.write(step, report)
-        return report
-
-    def _evaluate(self, learner: Learner) -> dict[str, float]:
-        assert self._arena is not None
-        evaluation = evaluate(
-            deterministic(learner),
-            self._arena,
-            episodes=self._recipe.evaluate_episodes,
-            seed=_EVALUATION_SEED,
-        )
-        metrics = evaluation.metrics()
-        if name := self._options.d4rl_task:
-            score = normalized(name, metrics["evaluation/return"])
-            metrics["evaluation/d4rl_score"] = score
-        return metrics
-
-    def _save_if_due(
-        self, step: int, learner: Learner, rng: np.random.Generator
-    ) -> None:
-        if step % self._options.checkpoint_every == 0:
-            self._save(step, learner, rng)
-
-    def _save(self, step: int, learner: Learner, rng: np.random.Generator) -> None:
-        content = Checkpoint(
-            step=step,
-            learner=learner.state(),
-            sampler=checkpoint.pack_generator(rng),
-            metrics_size=self._curves.sync(),
-        )
-        checkpoint.save(self._folder / CHECKPOINTS, content, self._options.keep)
+def _loop(
+    journal: Journal,
+    recipe: Recipe,
+    state: _State,
+    replay: Replay,
+    on_progress: OnProgress,
+) -> Outcome:
+    """Update until the recipe's steps are done, or somebody interrupts."""
+    learner, rng, step, _ = state
+    watch, saved = Stopwatch(), step
+    with interruptible() as interrupted:
+        while step < recipe.steps and not interrupted():
+            metrics = learner.update(replay.sample(rng, recipe.batch_size))
+            step += 1
+            due = journal.due(step)
+            if not any(due):
+                continue
+            watch.stop(step - state.step)
+            report = journal.report(step, metrics, learner)
+            if due.checkpoint:
+                journal.save(_content(step, learner, rng))
+                saved = step
+            on_progress(Progress(step, recipe.steps, report, watch.rate))
+            watch.start()
+        if step > saved:
+            journal.save(_content(step, learner, rng))
+    return Outcome(step, step == recipe.steps, journal.evaluation)
 
 
-class _Stopwatch:
-    """Counts the time [s] of updates alone."""
-
-    def __init__(self) -> None:
-        self._spent_s = 0.0
-        self.rate = 0.0  # updates per second
-        self.start()
-
-    def start(self) -> None:
-        """Go on."""
-        self._since_s = time.perf_counter()
-
-    def stop(self, updates: int) -> None:
-        """Pause after `updates` in all."""
-        self._spent_s += time.perf_counter() - self._since_s
-        self.rate = updates / max(self._spent_s, 1e-9)
-
-
-def _require_finite(step: int, report: dict[str, float]) -> None:
-    bad = [name for name, value in report.items() if not math.isfinite(value)]
-    if bad:
-        raise LearnerError(
-            f"training diverged by step {step}: {', '.join(bad)} not finite; lower the "
-            f"learning rate, or look at the data (robostack data inspect)"
-        )
+def _content(step: int, learner: Learner, rng: np.random.Generator) -> Checkpoint:
+    sampler = checkpoint.pack_generator(rng)
+    return Checkpoint(step=step, learner=learner.state(), sampler=sampler)

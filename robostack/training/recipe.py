@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib.resources
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reward_shift: float = 0.0  # added after scaling
     evaluate_every: int = 5_000  # updates
     evaluate_episodes: int = 10
+    updates_per_step: float = 1.0  # online: updates per step of the robot
+    online_share: float | Literal["uniform"] = 0.5  # of a batch, beside a dataset
+    random_steps: int = 0  # of the robot, online, by chance: before the first update
+    warmup_steps: int = 0  # then, by the policy as it is: before the first update
+    exploration: float = 0.1  # online, of policies without spread [half action range]
+    replay_capacity: int = 1_000_000  # newest steps of the robot that are drawn from
     config: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
@@ -51,6 +57,29 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if not 0 <= self.gamma <= 1:
             raise RecipeError(f"expected gamma between 0 and 1, got {self.gamma}")
+        self._require_online()
+
+    def _require_online(self) -> None:
+        share = self.online_share
+        if share != "uniform" and not 0 < share <= 1:
+            raise RecipeError(
+                f"expected online_share above 0, at most 1, or 'uniform' (every "
+                f"transition as likely as any other), got {share}"
+            )
+        least = {
+            "updates_per_step": self.updates_per_step > 0,
+            "random_steps": self.random_steps >= 0,
+            "warmup_steps": self.warmup_steps >= 0,
+            "exploration": self.exploration >= 0,
+            "replay_capacity": self.replay_capacity > 0,
+        }
+        if bad := [
+            f"{k} = {getattr(self, k)}" for k, good in least.items() if not good
+        ]:
+            raise RecipeError(
+                f"expected updates_per_step and replay_capacity above 0, and no "
+                f"negative number of steps or exploration, got {', '.join(bad)}"
+            )
 
 
 def names(algorithm: str) -> list[str]:
@@ -61,13 +90,26 @@ def names(algorithm: str) -> list[str]:
     return sorted(n.removeprefix(prefix).removesuffix(".toml") for n in toml)
 
 
-def read(algorithm: str, name: str = "", changes: Iterable[str] = ()) -> Recipe:
+def read(
+    algorithm: str,
+    name: str = "",
+    changes: Iterable[str] = (),
+    inherited: Mapping[str, Any] | None = None,
+) -> Recipe:
     """Return a recipe of `algorithm`, with `changes` such as "expectile=0.9".
 
-    `name` is one of `names`, or the path of a .toml file, or "" for plain defaults.
+    Args:
+        algorithm: one of `robostack list algorithms`.
+        name: one of `names`, or the path of a .toml file, or "" for plain defaults.
+        changes: KEY=VALUE, of the recipe's keys or the algorithm's settings.
+        inherited: what holds where the recipe is silent; `run.heritage` gives it.
     """
     settings = _fields(load_algorithm(algorithm).Config)
-    table = _table(algorithm, name) if name else {}
+    own, base = _table(algorithm, name) if name else {}, dict(inherited or {})
+    table = base | own
+    if not isinstance(own.get("config", {}), dict):
+        raise RecipeError(f"expected [config] to be a table in {name}")
+    table["config"] = base.get("config", {}) | own.get("config", {})
     if table.setdefault("algorithm", algorithm) != algorithm:
         raise RecipeError(
             f"expected a recipe for {algorithm}, {name} is for {table['algorithm']}"
@@ -76,9 +118,9 @@ def read(algorithm: str, name: str = "", changes: Iterable[str] = ()) -> Recipe:
         key, equals, text = change.partition("=")
         if not equals:
             raise RecipeError(f"expected KEY=VALUE, got {change!r}")
-        own = key in _fields(Recipe) and key != "config"
+        general = key in _fields(Recipe) and key != "config"
         _require(key, [*_fields(Recipe), *settings], "a setting")
-        into = table if own else table.setdefault("config", {})
+        into = table if general else table["config"]
         into[key] = _value(text)
     return convert(table)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
+import tyro
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,16 +22,26 @@ from tyro.conf import Positional
 
 from .verb import Verb, VerbError, console, print_json
 
+if TYPE_CHECKING:
+    from robostack.training.recipe import Recipe
+
+
+Source = Annotated[Path | None, tyro.conf.arg(name="from")]
+
 
 class Train(msgspec.Struct, frozen=True):
-    """Train a policy from logs; TensorBoard scalars and checkpoints go into the run.
+    """Train a policy from logs, by acting in a world, or by both.
 
-    Ctrl-C leaves a checkpoint; --resume goes on as if never stopped, to the bit.
+    TensorBoard scalars and checkpoints go into the run. Ctrl-C leaves a checkpoint;
+    --resume goes on as if never stopped, to the bit.
     """
 
     algorithm: Positional[str]  # one of `robostack list algorithms`
-    dataset: Path  # folder of the dataset
     run: Path  # folder of the run
+    dataset: Path | None = None  # folder to learn from; online: beside what is lived
+    online: str = ""  # learn by acting in a world, for example sim:gym/Hopper-v5
+    source: Source = None  # run to go on from online, its recipe `online` by default
+    warmup_steps: int | None = None  # of the policy as it is; default: the recipe's
     recipe: str = ""  # one that comes with the algorithm, or a .toml file
     set: tuple[str, ...] = ()  # key=value: settings of the recipe or the algorithm
     labeller: str = ""  # whose rewards; default: the recipe's, or the only ones there
@@ -37,7 +49,7 @@ class Train(msgspec.Struct, frozen=True):
     seed: int = 0
     threads: int = 1  # of math libraries; OMP_NUM_THREADS has the last word
     resume: bool = False  # go on with the run in that folder, or begin it
-    world: str = ""  # evaluate on a schedule in, for example, sim:gym/Hopper-v5
+    world: str = ""  # evaluate on a schedule in; default: where it acts
     task: str = ""  # of the world; default: its first
 
 
@@ -74,18 +86,14 @@ class Export(msgspec.Struct, frozen=True):
 def train(flags: Train) -> int:
     """Train, with a progress bar."""
     from robostack.data.dataset import open_dataset
-    from robostack.training import offline, recipe
+    from robostack.training import offline, online
     from robostack.training.process import prepare
+    from robostack.training.setting import Setting
 
     prepare(flags.threads)
-    changes = list(flags.set)
-    if flags.steps:
-        changes.append(f"steps={flags.steps}")
-    dataset = open_dataset(flags.dataset)
-    labeller = flags.labeller or only(dataset.labellers())
-    if labeller:
-        changes.append(f"labeller={labeller}")
-    plan = recipe.read(flags.algorithm, flags.recipe, changes)
+    _require_possible(flags)
+    dataset = open_dataset(flags.dataset) if flags.dataset else None
+    plan = _recipe(flags, [] if dataset is None else dataset.labellers())
     options = offline.Options(
         seed=flags.seed,
         threads=flags.threads,
@@ -96,13 +104,22 @@ def train(flags: Train) -> int:
     with progress_bar("training") as show:
 
         def report(progress: offline.Progress) -> None:
-            loss = {k: v for k, v in progress.metrics.items() if "return" in k}
-            words = " ".join(f"{name} {value:.4g}" for name, value in loss.items())
-            show(progress.step, progress.steps, f"{progress.updates_per_s:.0f}/s")
+            words = _words(progress.metrics)
+            lived = progress.robot_steps
+            steps = f" {lived} steps" if lived else ""
+            rate = f"{progress.updates_per_s:.0f}/s{steps}"
+            show(progress.step, progress.steps, rate)
             if words:
-                console.print(f"  update {progress.step}: {words}")
+                console.print(
+                    f"  update {progress.step}{steps and ','}{steps}: {words}"
+                )
 
-        outcome = offline.train(dataset, flags.run, plan, options, report)
+        if flags.online:
+            setting = Setting(flags.online, flags.task, dataset, flags.source)
+            outcome = online.train(setting, flags.run, plan, options, report)
+        else:
+            assert dataset is not None
+            outcome = offline.train(dataset, flags.run, plan, options, report)
     if not outcome.finished:
         console.print(
             f"stopped at update {outcome.step}; robostack train ... --resume goes on"
@@ -110,6 +127,40 @@ def train(flags: Train) -> int:
         return 130
     console.print(f"{flags.run}: {outcome.step} updates")
     return 0
+
+
+def _require_possible(flags: Train) -> None:
+    if not flags.online and flags.dataset is None:
+        raise VerbError(
+            "expected --dataset FOLDER to learn from logs, or --online sim:WORLD to "
+            "learn by acting, got neither"
+        )
+    if not flags.online and (flags.source or flags.warmup_steps is not None):
+        raise VerbError("expected --online sim:WORLD beside --from or --warmup-steps")
+
+
+def _recipe(flags: Train, labellers: list[str]) -> Recipe:
+    """Return the recipe that the flags ask for."""
+    from robostack.training import recipe, run
+
+    changes = list(flags.set)
+    if flags.steps:
+        changes.append(f"steps={flags.steps}")
+    if flags.warmup_steps is not None:
+        changes.append(f"warmup_steps={flags.warmup_steps}")
+    if labeller := flags.labeller or only(labellers):
+        changes.append(f"labeller={labeller}")
+    if not flags.source:
+        return recipe.read(flags.algorithm, flags.recipe, changes)
+    own = "online" if "online" in recipe.names(flags.algorithm) else ""
+    inherited = run.heritage(run.read(flags.source), flags.algorithm)
+    return recipe.read(flags.algorithm, flags.recipe or own, changes, inherited)
+
+
+def _words(metrics: dict[str, float]) -> str:
+    """Return what is printed of a report."""
+    shown = {name: value for name, value in metrics.items() if "return" in name}
+    return " ".join(f"{name} {value:.4g}" for name, value in shown.items())
 
 
 def evaluate(flags: Evaluate) -> int:

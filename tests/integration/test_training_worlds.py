@@ -1,0 +1,43 @@
+"""Learning by acting in real worlds: an episode that was cut is lived through again."""
+
+import os
+import signal
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("mujoco")
+
+from robostack.data.experience import FILE
+from robostack.training import checkpoint, online, recipe
+from robostack.training.journal import Options
+from robostack.training.run import CHECKPOINTS
+from robostack.training.setting import Setting
+
+CHANGES = ["steps=40", "batch_size=16", "hidden=[16]", "evaluate_episodes=1"]
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        "sim:gym/Hopper-v5",
+        pytest.param("sim:pendulum", marks=pytest.mark.slow),
+        pytest.param("sim:double_pendulum", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_in_a_world_of_mujoco_goes_on_to_the_bit(tmp_path, world):
+    def interrupt(progress):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    plan = recipe.read("sac", "", [*CHANGES, "random_steps=120"])
+    options = Options(resume=True, report_every=10, checkpoint_every=9)
+    final = []
+    for folder, interruptions in ((tmp_path / "straight", 0), (tmp_path / "cut", 2)):
+        for _ in range(interruptions):
+            online.train(Setting(world), folder, plan, options, interrupt)
+            rows = checkpoint.newest(folder / CHECKPOINTS).experience.rows
+            assert 0 < rows < 160
+        assert online.train(Setting(world), folder, plan, options).finished
+        files = [(folder / name).read_bytes() for name in ("metrics.jsonl", FILE)]
+        final.append((checkpoint.newest(folder / CHECKPOINTS), files))
+    assert final[0] == final[1]

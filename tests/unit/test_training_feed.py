@@ -1,0 +1,114 @@
+"""What a batch is made of, and when updates are due."""
+
+import numpy as np
+import pytest
+
+from robostack.data.episode import End
+from robostack.data.experience import Experience, Learned, Transition
+from robostack.learner import Batch
+from robostack.spec import float32
+from robostack.training.feed import Mixture
+from robostack.training.recipe import Recipe, RecipeError
+
+LOGGED, LIVED = -1.0, 1.0  # rewards, which tell where a transition is from
+
+
+class Logs:
+    """A dataset of as many transitions as asked for."""
+
+    def __init__(self, size):
+        self._size = size
+
+    def __len__(self):
+        return self._size
+
+    def sample(self, rng, size):
+        rows, one = np.zeros((size, 4), np.float32), np.ones(size, np.float32)
+        return Batch(rows, rows[:, :2], LOGGED * one, one, rows, one)
+
+
+@pytest.fixture
+def experience(tmp_path, robot):
+    experience = Experience(tmp_path, robot, Learned(0.9), 100)
+    yield experience
+    experience.close()
+
+
+def live(experience, steps, end=None):
+    nothing = np.zeros(4, np.float32)
+    for i in range(steps):
+        over = end if i == steps - 1 else None
+        experience.add(Transition(nothing, float32([0, 0]), nothing, LIVED, over))
+
+
+def lived(batch):
+    return int((batch.reward == LIVED).sum())
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.5, 32), (0.25, 16), (1.0, 64)])
+def test_a_share_is_exact_in_every_batch(experience, share, count):
+    """0.5 is the symmetric sampling of RLPD, however little was lived through yet."""
+    live(experience, 3)
+    recipe = Recipe(batch_size=64, online_share=share)
+    feed, rng = Mixture(recipe, experience, Logs(10_000)), np.random.default_rng(0)
+    batches = [feed.draw(rng) for _ in range(5)]
+    assert {lived(batch) for batch in batches} == {count}
+    assert {len(column) for batch in batches for column in batch} == {64}
+
+
+def test_uniform_is_as_likely_for_every_transition_old_or_new(experience):
+    live(experience, 50)
+    recipe = Recipe(batch_size=100, online_share="uniform")
+    feed, rng = Mixture(recipe, experience, Logs(150)), np.random.default_rng(0)
+    counts = [lived(feed.draw(rng)) for _ in range(200)]
+    assert np.mean(counts) == pytest.approx(25.0, abs=1.0)
+    assert len(set(counts)) > 5
+
+
+def test_uniform_counts_only_what_the_ring_still_has(experience):
+    live(experience, 300)
+    recipe = Recipe(batch_size=100, online_share="uniform")
+    feed, rng = Mixture(recipe, experience, Logs(100)), np.random.default_rng(0)
+    counts = [lived(feed.draw(rng)) for _ in range(200)]
+    assert np.mean(counts) == pytest.approx(50.0, abs=1.5)
+
+
+def test_without_a_dataset_all_is_of_the_experience(experience):
+    live(experience, 3)
+    recipe = Recipe(batch_size=8, online_share=0.5)
+    assert lived(Mixture(recipe, experience, None).draw(np.random.default_rng(0))) == 8
+
+
+def test_updates_are_due_by_step_and_none_before_the_first_ones_are_over(experience):
+    recipe = Recipe(updates_per_step=2.5, random_steps=3, warmup_steps=4)
+    feed = Mixture(recipe, experience, None)
+    due = []
+    for _ in range(10):
+        live(experience, 1)
+        due.append(feed.due())
+    assert due == [0, 0, 0, 0, 0, 0, 0, 2, 5, 7]
+
+
+def test_who_needs_returns_gets_whole_episodes_and_updates_after_them(experience):
+    feed = Mixture(Recipe(batch_size=32), experience, None, whole=True)
+    live(experience, 6)
+    assert feed.due() == 0
+    live(experience, 1, End.TRUNCATED)
+    assert feed.due() == 7
+    live(experience, 5)
+    assert feed.due() == 7
+    assert np.isfinite(feed.draw(np.random.default_rng(0)).mc_return).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"online_share": 0.0}, "online_share above 0"),
+        ({"online_share": 1.5}, "online_share above 0"),
+        ({"updates_per_step": 0.0}, "got updates_per_step = 0.0"),
+        ({"warmup_steps": -1}, "got warmup_steps = -1"),
+    ],
+)
+def test_what_no_run_could_mean_is_refused(settings, words):
+    with pytest.raises(RecipeError, match=words):
+        Recipe(**settings)
