@@ -15,7 +15,8 @@ demo: $(READY)  ## the whole circle on an embedded twin; ends in demo/report.htm
 	$(BIN)/robostack demo --directory demo
 
 test: $(READY)  ## the default test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 tests/unit tests/contract
+	$(BIN)/python -m pytest tests/integration tests/faults
 
 slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

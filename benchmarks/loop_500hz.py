@@ -102,7 +102,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def serve_timed(endpoint: str, stamps: Queue) -> None:
-    serve(TimedFake(stamps), "hardware:fake", endpoint)
+    serve(TimedFake(stamps), "benchmark:fake", endpoint)  # limits follow from SPEC
 
 
 def drive(client: Client, seconds: float) -> None:

@@ -11,6 +11,7 @@ from robostack.runtime.session import Batched
 from robostack.spec import ArraySpec, RobotSpec, float32
 
 ALGORITHMS = plugins.names("policies")
+SLOW = {"cql", "cal_ql", "rlpd", "ro2o", "famo2o", "uni_o4", "ppo"}  # most matmuls
 FRAMES = ["absolute", "delta"]
 SMALL = {"hidden": (32, 32), "epochs": 1, "horizon": 5, "starts": 50}
 STEPS = 60
@@ -87,7 +88,11 @@ def train(learner, *, steps=STEPS, seed=1, gamma=0.99):
     return {name: float(value) for name, value in metrics.items()}
 
 
-@pytest.fixture(params=ALGORITHMS)
+def _parameter(name):
+    return pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+
+
+@pytest.fixture(params=[_parameter(name) for name in ALGORITHMS])
 def algorithm(request):
     return request.param
 

@@ -24,6 +24,7 @@ def test_weights_of_a_batch_have_mean_one():
     assert weight.tolist() == pytest.approx([0.5, 1.5])
 
 
+@pytest.mark.slow
 def test_it_learns_the_weighted_mean_of_the_data(robot):
     """exp(-5 (a - 0.5)^2) times a normal density of spread 0.3 has its mean at 0.237.
 

@@ -138,6 +138,7 @@ def test_cal_ql_without_returns_is_refused_in_words(robot):
         make(robot, cal_ql).update(bandit(np.random.default_rng(0)))
 
 
+@pytest.mark.slow
 def test_values_of_other_actions_sink_below_those_of_the_data(robot):
     """Without the penalty a critic is as sure of what nobody tried."""
     gaps = []
@@ -173,6 +174,7 @@ def test_the_best_of_many_next_actions_is_no_less_than_one(robot):
     assert (found[1] > found[0]).float().mean() > 0.95
 
 
+@pytest.mark.slow
 def test_the_policy_clones_first_where_asked_to(robot):
     learner = make(
         robot, cql, cloning_steps=10**6, samples=2, policy_learning_rate=3e-3

@@ -186,6 +186,7 @@ def test_networks_take_their_steps_in_the_stated_order(robot, monkeypatch):
     assert order == ["value", "balance", "temperature", "rest"]
 
 
+@pytest.mark.slow
 def test_larger_balances_mean_better_actions(robot):
     """The data is around 0, the best action 0.25 in units of 2: the family between."""
     learner = make(
@@ -220,6 +221,7 @@ def test_where_balance_is_worth_something_the_model_chooses_it(robot):
     assert float(learner.policy.balance(here).mean().detach()) > max(before + 0.5, 4.0)
 
 
+@pytest.mark.slow
 @BASES
 def test_the_exported_graph_holds_the_pair(robot, base):
     learner = make(robot, famo2o, base=base)

@@ -187,6 +187,7 @@ def test_one_epoch_of_one_minibatch_is_the_plain_update(robot):
             assert torch.allclose(a, b, atol=1e-5), name
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_action_of_a_bandit_by_acting(robot):
     learner = make_ppo(robot, minibatch=64, epochs=4, schedule="constant")
     generator = np.random.default_rng(0)

@@ -189,6 +189,7 @@ def test_smoothing_makes_a_policy_that_changes_less(robot):
     assert jumps[1] < 0.3 * jumps[0]
 
 
+@pytest.mark.slow
 def test_the_penalty_lowers_what_critics_say_of_the_policys_actions(robot):
     values = []
     for weight in (1e-9, 10.0):

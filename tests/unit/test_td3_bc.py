@@ -19,6 +19,7 @@ def test_the_policy_loss_weighs_the_critic_by_its_mean_size():
     assert float(loss) == pytest.approx(cloning - 1.5 / 3.0 * (-1.0))
 
 
+@pytest.mark.slow
 def test_it_goes_beyond_the_data_where_that_is_better(robot):
     clone = train(make(robot, td3_bc, alpha=0.0, normalize=False))
     better = train(make(robot, td3_bc, normalize=False))

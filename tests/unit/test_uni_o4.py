@@ -293,6 +293,7 @@ def test_the_score_is_a_function_of_the_policy_alone(robot):
     assert not torch.equal(learner._score(learner.candidate), first)
 
 
+@pytest.mark.slow
 def test_the_best_member_acts_and_is_exported(robot):
     learner = make(robot)
     train(learner, 40)
