@@ -88,7 +88,8 @@ class Actor:
         try:
             world.seed(episode_seed(self._seed, len(self._experience.returns)))
             world.reset()
-            for number, columns in enumerate(steps(self._act, world, task.horizon)):
+            episode = steps(self._act, world, task.horizon, shaped=False)
+            for number, columns in enumerate(episode):
                 last = number + 1 == task.horizon
                 transition = judge(self._arena, columns, last=last)
                 if self._known:
@@ -134,7 +135,9 @@ def _wander(arena: Arena, seed: int) -> Iterator[Array]:
     for number in count():
         world.seed(episode_seed(seed, number))
         world.reset()
-        for columns in steps(lambda _: at_random(world.spec, rng), world, task.horizon):
+        for columns in steps(
+            lambda _: at_random(world.spec, rng), world, task.horizon, shaped=False
+        ):
             transition = judge(arena, columns, last=False)
             yield transition.observation
             if transition.end:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -120,12 +121,19 @@ def _episode(policy: Policy, arena: Arena, seed: int) -> _Result:
         world.stop()
 
 
-def steps(policy: Policy, world: World, horizon: int) -> Iterator[dict[str, Array]]:
+def steps(
+    policy: Policy, world: World, horizon: int, *, shaped: bool = True
+) -> Iterator[dict[str, Array]]:
     """Drive `world`, that was reset; give every step as an episode of one step.
 
-    Actions pass the limits of a node; `action` is what was applied.
+    Actions pass the limits of a node; `action` is what was applied. Not `shaped`, they
+    pass those on bounds and steps alone, which follow from the actions applied so far:
+    an episode can then be repeated from its actions, bit for bit.
     """
-    spec, limit = world.spec, ActionLimiter(derive(world.spec))
+    spec, limits = world.spec, derive(world.spec)
+    if not shaped:
+        limits = msgspec.structs.replace(limits, velocity=(), acceleration=(), jerk=())
+    limit = ActionLimiter(limits)
     last = _columns(world)
     limit.start(last[spec.tracks] if spec.tracks else float32(spec.home))
     ticker = Ticker(world, spec.control_period_s)
