@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores, many processes
@@ -20,6 +21,11 @@ from robostack.spec import ArraySpec, RobotSpec, float32, split
 
 SPREAD = 0.1  # of the actions of the linear graph
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C, and let children heed it: a shell's & ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

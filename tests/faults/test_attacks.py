@@ -43,6 +43,7 @@ def test_a_service_takes_whatever_comes(tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curve", [False, True])
 def test_hostile_bytes_on_every_socket_leave_a_node_as_it_was(tmp_path, curve):
     canary = tmp_path / "canary"

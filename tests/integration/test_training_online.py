@@ -137,6 +137,7 @@ def start(folder, *words):
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_as_if_it_never_had_been(tmp_path, kills):
     changes = [f"steps={100 * kills}"]
