@@ -353,7 +353,7 @@ MUTATIONS = (
         "    del secure\n",
         (
             "tests/unit/test_endings.py",
-            "tests/integration/test_so101_emulated.py",
+            "tests/integration/test_so101_emulated.py::test_a_guardian_acts_for_a_node_that_was_killed",
         ),
     ),
     Mutation(
