@@ -92,7 +92,7 @@ def _manifest(robot):
         stochastic=False,
         state={"phase": 1},
         provenance=Provenance("swing", {}, 0, 0, "", "0.1.0", "", {}),
-        golden=Golden({k: v.tolist() for k, v in arrays.items()}, actions, [], 1e-4),
+        golden=Golden({k: v.tolist() for k, v in arrays.items()}, actions, 1e-4),
         graph_sha256="",
     )
 
