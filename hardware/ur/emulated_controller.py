@@ -7,6 +7,7 @@ target is followed until another comes, by a thread of its own, as in the script
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ class Controller:
         self.remote = True
         self.runtime = Runtime.STOPPED
         self.servoing = False
-        self.commands: dict[int, int] = {}  # how often each was carried out
+        self.commands = Counter[int]()  # how often each was carried out
         self.watchdog: Watchdog | None = None
         self.watchdog_trips = 0
         self._start_s = 0.0
@@ -187,7 +188,7 @@ class Controller:
         self.outputs[ANSWER] = DONE
 
     def _count(self, command: int) -> None:
-        self.commands[command] = self.commands.get(command, 0) + 1
+        self.commands[command] += 1
 
     def _doubles(self, count: int) -> list[float]:
         names = (f"input_double_register_{k}" for k in range(count))

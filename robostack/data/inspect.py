@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -224,7 +225,7 @@ def _acting(dataset: Dataset) -> npt.NDArray[np.bool_]:
 
 def _nan(dataset: Dataset) -> dict[str, int]:
     """Return how many rows of each column are not finite; last steps do not count."""
-    counts: dict[str, int] = {}
+    counts = Counter[str]()
     for item in dataset.episodes:
         for file in item.segment.index.columns:
             name = file.removesuffix(".npy")
@@ -233,7 +234,7 @@ def _nan(dataset: Dataset) -> dict[str, int]:
             rows = item.segment.column(name)[item.entry.steps]
             bad = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
             if bad.any():
-                counts[name] = counts.get(name, 0) + int(bad.sum())
+                counts[name] += int(bad.sum())
     return counts
 
 
