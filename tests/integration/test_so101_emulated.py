@@ -53,6 +53,19 @@ with guarded(ward, print):
 """
 
 
+@pytest.fixture(autouse=True)
+def apart(monkeypatch):
+    """Have emulators in a folder where nobody else has any: `newest_port` looks there.
+
+    Not in tmp_path, which may be too long for a socket's name.
+    """
+    with tempfile.TemporaryDirectory(prefix="rs-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield
+    tempfile.tempdir = None
+
+
 def tell(capsys, figure):
     """Show a figure to whoever runs the tests."""
     with capsys.disabled():
@@ -222,7 +235,7 @@ def test_a_node_killed_in_motion_leaves_servos_that_hold(capsys):
 
 
 def newest_port():
-    """Return the port of the emulator that started last."""
+    """Return the port of this test's emulator that started last."""
     found = Path(tempfile.gettempdir()).glob("robostack-so101-*/tty")
     return str(max(found, key=lambda path: path.lstat().st_mtime))
 
