@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_S = 0.4  # so much is lost at most when it is killed
 SILENCE_S = 5.0  # a recording is closed so long after its node went away
+LAST_S, QUIET_S = 1.0, 0.25  # what is taken in after we were told to stop
 SETTLE_S = 0.05  # from the handshake until the node has read what we subscribe to
 
 Say = Callable[[str, str], None]
@@ -149,8 +150,21 @@ def _serve(
             flushed_s = time.monotonic()
         if message is None and session.busy and listener.gone_s() > SILENCE_S:
             session.finish(None, "the node went away")
-    while session.busy and (message := listener.receive(timeout_s=0.0)) is not None:
-        session.take(message)  # what had come before we were told to stop
+    _take_the_rest(listener, session)
+
+
+def _take_the_rest(listener: Listener, session: Session) -> None:
+    """Record what was on its way when we were told to stop.
+
+    An episode that goes on keeps us for `LAST_S`; one that ended, or a node that is
+    idle, for `QUIET_S` at most.
+    """
+    told_s = time.monotonic()
+    while time.monotonic() - told_s < (LAST_S if session.busy else QUIET_S):
+        message = listener.receive(QUIET_S)
+        if message is None:
+            return
+        session.take(message)
 
 
 def _record(recording: RecordingWriter, message: Watch) -> None:

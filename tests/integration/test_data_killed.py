@@ -169,6 +169,40 @@ def test_sigterm_closes_the_open_recording_properly(node, tmp_path):
     assert episode.labels["incomplete"] == "the recorder was stopped"
 
 
+def test_the_end_of_an_episode_that_comes_after_sigterm_is_recorded(node, tmp_path):
+    with RecorderProcess(node.endpoint, tmp_path / "r") as recorder:
+        recorder.wait_ready(20.0)
+        os.kill(recorder.pid, signal.SIGTERM)
+        time.sleep(0.1)  # on a busy computer, messages are that late
+        node.begin()
+        for seq in range(20):
+            node.step(seq)
+        time.sleep(0.1)
+        node.end(20)
+    (path,) = recorder.saved
+    episode = recording.load(path).episode
+    assert episode.length == 20
+    assert "incomplete" not in episode.labels
+
+
+def test_a_recorder_told_to_stop_does_not_wait_for_an_episode_that_goes_on(
+    node, tmp_path
+):
+    with RecorderProcess(node.endpoint, tmp_path / "r") as recorder:
+        recorder.wait_ready(20.0)
+        node.begin()
+        os.kill(recorder.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        for seq in range(1000):
+            node.step(seq)
+            time.sleep(0.01)
+            assert time.monotonic() < deadline
+            if not recorder.alive:
+                break
+    (path,) = recorder.saved
+    assert recording.load(path).episode.labels["incomplete"]
+
+
 def test_a_killed_recorder_loses_no_finished_episode_and_a_moment_of_the_open(
     node, tmp_path
 ):
