@@ -2,11 +2,16 @@
 
     python benchmarks/loop_500hz.py [--pairs 20] [--seconds 2] [--json result.json]
 
-A node in a process of its own drives the fake robot with a period of 2 ms, and a client
-in this one answers every reading. The robot notes when its sensors are read: what lies
-between two of those is a period. A pair is an episode with nobody else there, and one
-with a recorder that writes MCAP, a watcher that reads and one that is stuck (SIGSTOP),
-in turn the first and the second of the two; between them watchers come and go.
+A node in a process of its own drives a robot with a period of 2 ms, and a client in
+this one answers every reading. The robot is where it was told to be, so that nobody's
+physics is timed. It notes when its sensors are read: what lies between two of those is
+a period. A pair is an episode with nobody else there, and one with a recorder that
+writes MCAP, a watcher that reads and one that is stuck (SIGSTOP), in turn the first and
+the second of the two; between them watchers come and go.
+
+Before each pair an empty loop is timed, in a process of its own, with the same
+priority and the same way to wait (sleep, then spin), while the node is idle. What it
+cannot keep, no node can keep on this machine: it is the floor.
 
 The result is the 99th percentile of |period - 2 ms| over all episodes that were
 watched, and the median over pairs of the ratio of their median periods.
@@ -18,6 +23,7 @@ import argparse
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -30,12 +36,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from robostack.clock import MonotonicClock, Ticker
 from robostack.hardware.fake.driver import FakeRobot
 from robostack.link import endpoints
 from robostack.link.client import Client
+from robostack.node.realtime import realtime
 from robostack.node.recorder_process import RecorderProcess
 from robostack.node.serve import serve
-from robostack.spec import Array
+from robostack.spec import Array, Image, float32
 
 PERIOD_S = 0.002
 SPEC = msgspec.structs.replace(
@@ -46,6 +54,8 @@ SPEC = msgspec.structs.replace(
 )
 EDGES_MS = (0, 1, 1.5, 1.8, 1.9, 1.95, 1.98, 2.02, 2.05, 2.1, 2.2, 2.5, 3, 5, 10, 1e3)
 SETTLE_S = 0.3
+SPIN_S = 0.0002  # before a tick, as in the node's loop
+KINDS = ("floor", "bare", "watched")
 WATCHER = """
 import sys, zmq
 socket = zmq.Context().socket(zmq.SUB)
@@ -58,30 +68,51 @@ while True:
 """
 
 
-class TimedFake(FakeRobot):
-    """Reports when its sensors were read, episode by episode."""
+class Mirror:
+    """Is where it was told to be; reports when it was read, episode by episode."""
 
     spec = SPEC
 
     def __init__(self, stamps: Queue) -> None:
-        super().__init__()
         self._stamps = stamps
         self._read_s: list[float] = []
+        self._position = self._velocity = float32(SPEC.home)
+
+    def connect(self) -> None:
+        """Do nothing."""
 
     def reset(self) -> None:
-        super().reset()
+        """Be at home."""
+        self._position, self._velocity = float32(SPEC.home), float32([0.0, 0.0])
         self._read_s = []
 
     def read(self) -> dict[str, Array]:
+        """Return where it was told to be."""
         self._read_s.append(time.monotonic())
-        return super().read()
+        return {
+            "joint_position": self._position.copy(),
+            "joint_velocity": self._velocity.copy(),
+        }
+
+    def frames(self) -> dict[str, Image]:
+        """Return nothing: it has no cameras."""
+        return {}
+
+    def apply(self, action: Array) -> Array:
+        """Be there."""
+        self._velocity = (action - self._position) / np.float32(PERIOD_S)
+        self._position = action.copy()
+        return action.copy()
 
     def stop(self) -> None:
-        """Hold, and report an episode that is over."""
-        super().stop()
+        """Stand still, and report an episode that is over."""
+        self._velocity = float32([0.0, 0.0])
         read_s, self._read_s = self._read_s, []
         if len(read_s) > 100:
             self._stamps.put(read_s)
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -91,18 +122,34 @@ class Result(msgspec.Struct, frozen=True):
     seconds: float
     load_before: float  # average number of processes that wanted a core, last minute
     load_after: float
-    bare_ms: dict[str, float]  # periods: p1, p50, p99, max; "off": p99 of |period - 2|
+    floor_ms: dict[str, float]  # periods: p1, p50, p99, max; "off": p99 of |period - 2|
+    bare_ms: dict[str, float]
     watched_ms: dict[str, float]
     ratio: float  # of median periods, watched over bare: median over pairs
     overruns: dict[str, int]
     recorded: int  # episodes
     edges_ms: tuple[float, ...]
-    bare: list[int]  # periods between two edges
+    floor: list[int]  # periods between two edges
+    bare: list[int]
     watched: list[int]
 
 
 def serve_timed(endpoint: str, stamps: Queue) -> None:
-    serve(TimedFake(stamps), "benchmark:fake", endpoint)  # limits follow from SPEC
+    serve(Mirror(stamps), "benchmark:mirror", endpoint)  # limits follow from SPEC
+
+
+def empty_loop(seconds: float, stamps: Queue) -> None:
+    """Report the ticks of a loop that does nothing but wait for them."""
+    clock, ticks = MonotonicClock(), []
+    with realtime(PERIOD_S):
+        ticker = Ticker(clock, PERIOD_S)
+        for _ in range(round(seconds / PERIOD_S)):
+            ticker.advance()
+            while (left_s := ticker.deadline - clock.now()) > 0:
+                if left_s > SPIN_S:
+                    select.select([], [], [], left_s - SPIN_S)
+            ticks.append(clock.now())
+    stamps.put(ticks)
 
 
 def drive(client: Client, seconds: float) -> None:
@@ -147,10 +194,22 @@ def periods(stamps: Queue) -> Array:
     return np.diff(stamps.get(timeout=20.0))[1:]
 
 
-def measure(pairs: int, seconds: float) -> tuple[list[Array], list[Array], int]:
-    """Return the periods of bare and watched episodes, and how many were recorded."""
+def floor(seconds: float, stamps: Queue) -> Array:
+    """Return the periods of an empty loop in a process of its own."""
     spawn = multiprocessing.get_context("spawn")
-    stamps, bare, watched, recorded = spawn.Queue(), [], [], 0
+    loop = spawn.Process(target=empty_loop, args=(seconds, stamps))
+    loop.start()
+    try:
+        return periods(stamps)
+    finally:
+        loop.join()
+
+
+def measure(pairs: int, seconds: float) -> tuple[dict[str, list[Array]], int]:
+    """Return the periods of all episodes by kind, and how many were recorded."""
+    spawn = multiprocessing.get_context("spawn")
+    stamps, recorded = spawn.Queue(), 0
+    found: dict[str, list[Array]] = {kind: [] for kind in KINDS}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         endpoint = f"ipc://{folder}/node"
@@ -164,20 +223,21 @@ def measure(pairs: int, seconds: float) -> tuple[list[Array], list[Array], int]:
         def alone() -> None:
             time.sleep(SETTLE_S)
             drive(client, seconds)
-            bare.append(periods(stamps))
+            found["bare"].append(periods(stamps))
 
         def in_company() -> None:
             nonlocal recorded
             with everybody(endpoint, folder) as recorder:
                 drive(client, seconds)
-                watched.append(periods(stamps))
+                found["watched"].append(periods(stamps))
                 recorder.wait_saved(20.0)
                 recorded += 1
 
         for pair in range(pairs + 1):
+            found["floor"].append(floor(seconds, stamps))
             for episode in (alone, in_company)[:: 1 if pair % 2 else -1]:
                 episode()
-    return bare[1:], watched[1:], recorded - 1  # the first pair warms up
+    return {kind: each[1:] for kind, each in found.items()}, recorded - 1  # 1: warm-up
 
 
 def summary(period_s: Array) -> dict[str, float]:
@@ -198,23 +258,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
     before = os.getloadavg()[0]
-    bare, watched, recorded = measure(flags.pairs, flags.seconds)
-    both = zip(bare, watched, strict=True)
+    found, recorded = measure(flags.pairs, flags.seconds)
+    both = zip(found["bare"], found["watched"], strict=True)
     ratios = [float(np.median(w) / np.median(b)) for b, w in both]
-    kinds = {"bare": np.concatenate(bare), "watched": np.concatenate(watched)}
+    kinds = {name: np.concatenate(each) for name, each in found.items()}
     result = Result(
-        flags.pairs,
-        flags.seconds,
-        before,
-        os.getloadavg()[0],
-        summary(kinds["bare"]),
-        summary(kinds["watched"]),
-        float(np.median(ratios)),
-        {name: int((p > 1.5 * PERIOD_S).sum()) for name, p in kinds.items()},
-        recorded,
-        EDGES_MS,
-        histogram(kinds["bare"]),
-        histogram(kinds["watched"]),
+        pairs=flags.pairs,
+        seconds=flags.seconds,
+        load_before=before,
+        load_after=os.getloadavg()[0],
+        **{f"{name}_ms": summary(p) for name, p in kinds.items()},
+        ratio=float(np.median(ratios)),
+        overruns={name: int((p > 1.5 * PERIOD_S).sum()) for name, p in kinds.items()},
+        recorded=recorded,
+        edges_ms=EDGES_MS,
+        **{name: histogram(p) for name, p in kinds.items()},
     )
     if flags.json:
         flags.json.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
@@ -223,16 +281,17 @@ def main() -> None:
 
 def show(result: Result) -> None:
     print(f"load average {result.load_before:.2f} to {result.load_after:.2f}")
-    for name in ("bare", "watched"):
+    for name in KINDS:
         told = getattr(result, f"{name}_ms")
         words = ", ".join(f"{key} {value:.3f}" for key, value in told.items())
         print(f"{name:>8}: {words} ms; {result.overruns[name]} periods missed")
     print(f"watched over bare, median period: {result.ratio:.5f}")
     print(f"{result.recorded} of {result.pairs} episodes recorded")
-    print("  period [ms]      bare   watched")
-    rows = zip(result.edges_ms, result.edges_ms[1:], result.bare, result.watched)  # noqa: B905
-    for low, high, ours, theirs in rows:
-        print(f"{low:5g} to {high:5g}  {ours:8d}  {theirs:8d}")
+    print("  period [ms]     floor      bare   watched")
+    columns = [getattr(result, name) for name in KINDS]
+    rows = zip(result.edges_ms, result.edges_ms[1:], *columns)  # noqa: B905
+    for low, high, *counts in rows:
+        print(f"{low:5g} to {high:5g}" + "".join(f"{n:10d}" for n in counts))
 
 
 if __name__ == "__main__":

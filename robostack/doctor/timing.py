@@ -1,6 +1,7 @@
 """How late this computer wakes a loop: idle, and with a busy neighbour.
 
-A loop sleeps until absolute deadlines and notes how long after each it woke.
+A loop sleeps until absolute deadlines and notes how long after each it woke. It has
+what a node's control loop has: see robostack/node/realtime.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robostack.clock import Clock, MonotonicClock, Ticker
+from robostack.node.realtime import LATENCY, realtime, wakeful
 from robostack.robot import Finding
 
 RATES_HZ = (100.0, 500.0)
@@ -54,9 +56,10 @@ def jitter(rate_hz: float, seconds: float, clock: Clock | None = None) -> Jitter
     clock = clock or MonotonicClock()
     ticker = Ticker(clock, 1 / rate_hz)
     late = []
-    for _ in range(max(1, round(rate_hz * seconds))):
-        ticker.wait()
-        late.append(clock.now() - ticker.deadline)
+    with realtime(1 / rate_hz):
+        for _ in range(max(1, round(rate_hz * seconds))):
+            ticker.wait()
+            late.append(clock.now() - ticker.deadline)
     p50, p99, most = np.percentile(late, (50, 99, 100))
     return Jitter(float(p50), float(p99), float(most), ticker.overruns)
 
@@ -90,6 +93,24 @@ def priority() -> Iterator[Finding]:
         "real-time priority is not permitted: other programs delay the control loop",
         "add '@realtime - rtprio 50' to /etc/security/limits.conf and yourself to the "
         "group realtime, then log in again",
+    )
+
+
+def sleep() -> Iterator[Finding]:
+    """Yield whether processors can be kept from sleeping, for a fast control loop."""
+    if not sys.platform.startswith("linux"):
+        return
+    with wakeful() as awake:
+        if awake:
+            yield Finding("ok", "sleep", "processors can be kept awake", "")
+            return
+    yield Finding(
+        "advice",
+        "sleep",
+        f"{LATENCY} cannot be written: a processor that sleeps wakes a loop of 200 Hz "
+        f"or more late",
+        f'give it to a group of yours by a udev rule: KERNEL=="{LATENCY.name}", '
+        f'GROUP="realtime", MODE="0660"',
     )
 
 

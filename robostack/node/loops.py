@@ -100,7 +100,7 @@ def real_time(
 
     A new episode begins a new row of ticks, so that its first period is whole.
     """
-    with realtime():
+    with realtime(period_s):
         _tick(node, control, running, clock, period_s)
 
 

@@ -12,25 +12,29 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 _LOOP = 20  # priority in SCHED_FIFO: above all ordinary work, below the kernel's own
 _WATCHDOG = 30  # above the loop: a driver that never sleeps must not keep it waiting
 _SWITCH_S = 0.0005  # other threads give way to the loop within that; Python's own: 5 ms
+_WAKEFUL_S = 0.005  # for control periods up to that, processors are kept from sleeping
+LATENCY = Path("/dev/cpu_dma_latency")  # holds while it is open
 
 
 @contextlib.contextmanager
-def realtime() -> Iterator[bool]:
+def realtime(period_s: float) -> Iterator[bool]:
     """Run this thread first, as far as it may; gives whether it has real-time priority.
 
     What lives by now is no longer looked at by the garbage collector, whose full rounds
-    take longer than a period.
+    take longer than a period. For a short control period [s], processors stay awake.
     """
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(min(interval_s, _SWITCH_S))
     gc.collect()
     gc.freeze()
     try:
-        with _priority(_LOOP) as raised:
+        awake = wakeful() if period_s <= _WAKEFUL_S else contextlib.nullcontext()
+        with _priority(_LOOP) as raised, awake:
             yield raised
     finally:
         gc.unfreeze()
@@ -40,6 +44,23 @@ def realtime() -> Iterator[bool]:
 def urgent() -> contextlib.AbstractContextManager[bool]:
     """Run this thread, a watchdog's, before even the control loop, if it may."""
     return _priority(_WATCHDOG)
+
+
+@contextlib.contextmanager
+def wakeful() -> Iterator[bool]:
+    """Keep the processors from sleeping, if it may; gives whether it does.
+
+    One that sleeps answers a timer late, in a virtual machine by milliseconds. It costs
+    the power of a busy computer for as long as it lasts.
+    """
+    try:
+        file = LATENCY.open("r+b", buffering=0)
+    except OSError:
+        yield False
+        return
+    with file:
+        file.write((0).to_bytes(4, "little"))  # [us] that waking up may take
+        yield True
 
 
 @contextlib.contextmanager

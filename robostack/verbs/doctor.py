@@ -89,6 +89,7 @@ def _computer(recordings: Path) -> Iterator[Finding]:
     yield from attempt("rendering", rendering.rendering)
     yield from attempt("timing", timing.timing)
     yield from attempt("priority", timing.priority)
+    yield from attempt("sleep", timing.sleep)
     yield from attempt("clock", machine.clock_source)
     yield from attempt("disk", lambda: machine.disk(recordings))
     yield from attempt("ports", machine.ports)

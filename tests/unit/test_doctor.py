@@ -251,6 +251,7 @@ def test_jitter_counts_how_late_a_loop_wakes():
 def test_timing_is_advice_at_worst():
     assert set(levels(timing.timing(0.1))) <= {"ok", "advice"}
     assert set(levels(timing.priority())) <= {"ok", "advice"}
+    assert set(levels(timing.sleep())) <= {"ok", "advice"}
 
 
 def test_a_full_disk_is_a_fault(tmp_path, monkeypatch):
