@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEFAULT := not slow and not hardware
 
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -15,8 +16,8 @@ demo: $(READY)  ## the whole circle on an embedded twin; ends in demo/report.htm
 	$(BIN)/robostack demo --directory demo
 
 test: $(READY)  ## the default test suite
-	$(BIN)/python -m pytest -n 2 tests/unit tests/contract
-	$(BIN)/python -m pytest tests/integration tests/faults
+	$(BIN)/python -m pytest -n 2 -m "not alone and $(DEFAULT)"
+	$(BIN)/python -m pytest -m "alone and $(DEFAULT)"
 
 slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

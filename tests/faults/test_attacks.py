@@ -22,6 +22,8 @@ from robostack.messages import (
     decode_watch,
 )
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("decode", [decode_control, decode_stop, decode_watch])
 def test_whatever_comes_is_a_message_or_unreadable(decode, tmp_path):

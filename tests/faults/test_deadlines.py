@@ -27,6 +27,8 @@ from robostack.link.stop import request_stop
 from robostack.messages import Event, Opened, Step
 from robostack.node.recorder_process import RecorderDiedError, RecorderProcess
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 0.4
 SLACK_S = 1.0  # of a busy computer
 STARVED_S = 0.15  # what a busy computer may add to the time of a node

@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from hostile import LIMITS, Peaks, by_hand, by_sockets
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_joint_leaves_a_limit_whatever_clients_send(seed):

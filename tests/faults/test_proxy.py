@@ -25,6 +25,8 @@ from robostack.messages import Step, encode
 from robostack.node.embedded import embedded
 from robostack.node.serve import Options
 
+pytestmark = pytest.mark.alone
+
 SPEC = FakeRobot.spec
 HONEST = [kind for kind in KINDS if kind != "corrupt"]
 

@@ -23,6 +23,8 @@ from robostack.node.recorder import record
 from robostack.node.recorder_process import RecorderDiedError, RecorderProcess
 from robostack.spec import float32
 
+pytestmark = pytest.mark.alone
+
 WRITER = """
 import itertools, sys
 sys.path.insert(0, sys.argv[2])

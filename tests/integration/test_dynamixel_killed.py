@@ -18,6 +18,8 @@ from robostack.link.errors import RefusedError
 from robostack.node.embedded import embedded
 from robostack.robot import Task
 
+pytestmark = pytest.mark.alone
+
 CHAIN = load(NOMINAL)
 STAND = Task(
     "stand still",

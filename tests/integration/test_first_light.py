@@ -10,7 +10,7 @@ import pytest
 from robostack import bundle, cli
 from robostack.data.dataset import open_dataset
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 WORLD = "sim:double_pendulum"
 
 

@@ -28,6 +28,8 @@ from robostack.runtime.session import Session
 from robostack.sim import go1
 from robostack.sim.go1 import walk
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = ROOT / "sim" / "go1" / "joystick.toml"
 TASK = walk.TASK

@@ -25,6 +25,8 @@ from robostack.data.repair import repair
 from robostack.link import endpoints
 from robostack.messages import Closed, Event, Opened, Step, decode_watch
 
+pytestmark = pytest.mark.alone
+
 SPEC = plugins.load("hardware", "fake").spec("")
 SLACK_S = 0.15  # of a busy computer, beyond the node's own promise
 CLI = [sys.executable, "-m", "robostack.cli"]

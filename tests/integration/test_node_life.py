@@ -22,6 +22,8 @@ from robostack.messages import Closed, Event, Step, decode_watch
 from robostack.node.embedded import embedded, subprocess_node
 from robostack.node.picture import Snapshot
 
+pytestmark = pytest.mark.alone
+
 SLACK_S = 0.15  # of a busy computer
 CLI = [sys.executable, "-m", "robostack.cli"]
 STILL = np.zeros(2, np.float32)

@@ -19,6 +19,8 @@ from robostack.link.stop import request_stop
 from robostack.messages import Closed, Event, Opened, Step, decode_watch
 from robostack.node.embedded import subprocess_node
 
+pytestmark = pytest.mark.alone
+
 SLACK_S = 0.05  # what a busy machine may add
 CLIENT = """
 import sys, numpy as np

@@ -26,6 +26,8 @@ from robostack.node.device import ServeError
 from robostack.node.embedded import embedded
 from robostack.node.serve import Options, serve_address
 
+pytestmark = pytest.mark.alone
+
 
 def new_pair():
     return KeyPair(*zmq.curve_keypair())

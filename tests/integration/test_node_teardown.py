@@ -15,6 +15,8 @@ from robostack.node import pilot, serve, supervisor
 from robostack.node import threads as threads_module
 from robostack.robot import Robot
 
+pytestmark = pytest.mark.alone
+
 FILES = {module.__file__ for module in (driver, serve, supervisor, pilot)} | {__file__}
 
 

@@ -14,6 +14,8 @@ from robostack.hardware.fake.driver import FakeRobot
 from robostack.hardware.fake.joints import SPEC
 from robostack.node.embedded import embedded
 
+pytestmark = pytest.mark.alone
+
 
 def test_run_reports_every_cycle(tmp_path, capsys):
     linear_bundle(SPEC, tmp_path / "p.onnx")

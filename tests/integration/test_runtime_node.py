@@ -34,6 +34,8 @@ from robostack.runtime.session import Session
 from robostack.runtime.solver import Inline, Worker
 from robostack.spec import float32
 
+pytestmark = pytest.mark.alone
+
 WAIT_S = 30.0
 
 

@@ -22,6 +22,8 @@ from robostack.link.node_end import CONTROL_BYTES, STOP_BYTES, WATCH_BYTES
 from robostack.node.embedded import embedded
 from robostack.node.serve import Options
 
+pytestmark = pytest.mark.alone
+
 PARTS = ("", ".watch", ".stop")
 
 

@@ -30,6 +30,8 @@ from robostack.runtime.loop import Job, run_episode
 from robostack.runtime.session import Session
 from robostack.verbs.connection import connected
 
+pytestmark = pytest.mark.alone
+
 ALONE = "hardware:so101/emulated+arm"
 TABLE = "hardware:so101/emulated"
 BUSY_S = 0.25  # what a busy machine may add

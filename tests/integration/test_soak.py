@@ -11,6 +11,8 @@ from soak import Driver, Vitals, soak, unreadable
 
 from robostack.hardware.fake.driver import FakeRobot
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.slow
 def test_a_node_at_work_stays_as_it_is():
