@@ -8,8 +8,9 @@ sampling from three proposals, `samples` actions each (appendix F):
 
     log sum_i exp(Q(s, a_i) - log p(a_i)),   a_i ~ uniform, pi(. | s), pi(. | s')
 
-All of them, and the action of the data, pass the critics as one batch. Where an episode
-terminated there is no s', and the third proposal is pi(. | s) again.
+All of them, and the action of the data, pass the critics as one batch, on a processor
+for some states at a time: what does not leave its cache is computed faster. Where an
+episode terminated there is no s', and the third proposal is pi(. | s) again.
 
 The gradient of that sum is a mean of gradients, weighted by softmax(Q - log p). With
 `gradient_samples` it is taken at so many actions, drawn by these weights: without bias,
@@ -19,6 +20,7 @@ with more noise, and, at 4 of 30, at half the work.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, SupportsFloat
 
 import torch
@@ -27,12 +29,12 @@ from torch import Tensor
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
-from ._learner import Inputs, Mean, Rim, check_reward, minimize
+from ._learner import Inputs, Mean, Rim, check_reward, minimize, minimize_sum
 from ._losses import cloning_loss, critic_loss
 from ._nets import polyak_update, squash, squashed_density
 from ._soft import SoftConfig, SoftLearner, multiplier_loss
 
-_CACHED_ROWS = 1024  # whose activations stay in a processor's cache, 2 x 256 wide
+_CACHED_ROWS = 2048  # whose activations stay in a processor's cache, 2 x 256 wide
 
 
 class ConservativeConfig(SoftConfig, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +66,23 @@ class Proposals(NamedTuple):
     log_density: Tensor  # (3N, B)
 
 
+class Part(NamedTuple):
+    """Some states of a batch, B of them."""
+
+    observation: Tensor  # (B, O)
+    action: Tensor  # (B, A), logged there
+    proposals: Proposals  # (3N, B, ...)
+    td_target: Tensor  # (B,)
+    bound: Tensor | None  # (B,), least worth of the policy's proposals
+
+
+class Ratings(NamedTuple):
+    """What (K,) critics said of B states."""
+
+    soft_max: Tensor  # (K, B)
+    logged: Tensor  # (K, B)
+
+
 def soft_maximum(q: Tensor, log_density: Tensor) -> Tensor:
     """Return log sum_i exp(Q_i - log p_i), (K, B), of `q` (K, N, B)."""
     return (q - log_density).logsumexp(-2)
@@ -92,7 +111,7 @@ class ConservativeLearner(SoftLearner):
         )
         self._config: ConservativeConfig = config
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step on critic, policy and multipliers.
 
         As in the authors' code, each sees the others as they were before.
@@ -105,23 +124,60 @@ class ConservativeLearner(SoftLearner):
             td_target = self._td_target(inputs, mean, log_std)
             proposals = self._proposals(inputs, mean, log_std)
         self._improve_policy(inputs, mean, log_std)
-        if config.gradient_samples:
-            soft_max, logged = self._sampled_soft_maximum(inputs, proposals, bound)
-        else:
-            soft_max, logged = self._soft_maximum(inputs, proposals, bound)
+        weight, ratings = self._weight(), list[Ratings]()
+        losses = (
+            self._critic_loss(part, weight, len(td_target), ratings)
+            for part in self._parts(inputs, proposals, td_target, bound)
+        )
+        minimize_sum(losses, self._critic_adam)
+        soft_max = torch.cat([rated.soft_max for rated in ratings], -1)
+        logged = torch.cat([rated.logged for rated in ratings], -1)
         gap = penalty(soft_max, logged)
-        td_loss = critic_loss(logged, td_target)
-        minimize(td_loss + self._weighted(gap), self._critic_adam)
+        self._follow(gap)
         polyak_update(self.target, self.critic, config.target_rate)
         self._updates += 1
         return {
-            "loss/critic": Mean(td_loss),
+            "loss/critic": Mean(critic_loss(logged, td_target)),
             "penalty": Mean(gap),
             "q": Mean(logged),
             **{name: Mean(m()) for name, m in self.multipliers.items()},
             "actions_at_rim": Rim(inputs.action),
             **self._improved,
         }
+
+    def _parts(
+        self,
+        inputs: Inputs,
+        proposals: Proposals,
+        td_target: Tensor,
+        bound: Tensor | None,
+    ) -> Iterator[Part]:
+        """Yield the batch, a few states at a time where the device's cache is small."""
+        size = len(td_target)
+        rows = 3 * self._config.samples + 1  # per state
+        many = size if self._device.type != "cpu" else max(1, _CACHED_ROWS // rows)
+        for begin in range(0, size, many):
+            some = slice(begin, begin + many)
+            yield Part(
+                inputs.observation[some],
+                inputs.action[some],
+                Proposals(proposals.action[:, some], proposals.log_density[:, some]),
+                td_target[some],
+                None if bound is None else bound[some],
+            )
+
+    def _critic_loss(
+        self, part: Part, weight: Tensor, size: int, ratings: list[Ratings]
+    ) -> Tensor:
+        """Return what `part` adds to the loss of `size` states; note its ratings."""
+        if self._config.gradient_samples:
+            soft_max, logged = self._sampled_soft_maximum(part)
+        else:
+            soft_max, logged = self._soft_maximum(part)
+        ratings.append(Ratings(soft_max.detach(), logged.detach()))
+        loss = critic_loss(logged, part.td_target)
+        loss = loss + weight * penalty(soft_max, logged).sum()
+        return loss * (len(part.td_target) / size)
 
     def _bound(self, batch: Batch) -> Tensor | None:
         """Return the least worth (B,) of the policy's proposals, if there is one."""
@@ -168,43 +224,30 @@ class ConservativeLearner(SoftLearner):
             cloning = cloning_loss(squashed_density(mean, log_std, inputs.action))
         self._improve(inputs.observation, action, log_prob, cloning)
 
-    def _soft_maximum(
-        self, inputs: Inputs, proposals: Proposals, bound: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _soft_maximum(self, part: Part) -> tuple[Tensor, Tensor]:
         """Return the soft maximum at each observation, and Q of the data; (K, B)."""
-        every = torch.cat((inputs.action[None], proposals.action))
-        q = self._values(inputs, every)
-        logged, sampled = q[:, 0], self._calibrated(q[:, 1:], bound)
-        return soft_maximum(sampled, proposals.log_density), logged
+        every = torch.cat((part.action[None], part.proposals.action))
+        q = self._values(part.observation, every)
+        logged, sampled = q[:, 0], self._calibrated(q[:, 1:], part.bound)
+        return soft_maximum(sampled, part.proposals.log_density), logged
 
-    def _sampled_soft_maximum(
-        self, inputs: Inputs, proposals: Proposals, bound: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _sampled_soft_maximum(self, part: Part) -> tuple[Tensor, Tensor]:
         """Return the same, whose gradient is that at some of the actions."""
+        here, (proposed, log_density) = part.observation, part.proposals
         with torch.no_grad():
-            parts = torch.split(proposals.action, self._actions_at_once(inputs))
-            q = torch.cat([self._values(inputs, part) for part in parts], 1)
-            q = self._calibrated(q, bound)
-            value = soft_maximum(q, proposals.log_density)
-            weight = (q - proposals.log_density).softmax(-2)
+            q = self._calibrated(self._values(here, proposed), part.bound)
+            value = soft_maximum(q, log_density)
+            weight = (q - log_density).softmax(-2)
             index = draw(weight, self._config.gradient_samples, self._rng)  # (K, m, B)
         states = torch.arange(index.shape[-1], device=index.device)
-        logged = inputs.action.expand(len(index), 1, -1, -1)
-        q = self._values(
-            inputs, torch.cat((logged, proposals.action[index, states]), dim=1)
-        )
-        mean = self._calibrated(q[:, 1:], bound, index).mean(1)
+        logged = part.action.expand(len(index), 1, -1, -1)
+        q = self._values(here, torch.cat((logged, proposed[index, states]), dim=1))
+        mean = self._calibrated(q[:, 1:], part.bound, index).mean(1)
         return value + mean - mean.detach(), q[:, 0]
 
-    def _actions_at_once(self, inputs: Inputs) -> int:
-        """Return how many proposals to pass at once: a processor's cache is small."""
-        if self._device.type == "cpu":
-            return max(1, _CACHED_ROWS // len(inputs.reward))
-        return 3 * self._config.samples
-
-    def _values(self, inputs: Inputs, actions: Tensor) -> Tensor:
+    def _values(self, observation: Tensor, actions: Tensor) -> Tensor:
         """Return Q (K, N, B) of `actions` (N, B, A), or of each critic's own."""
-        here = inputs.observation.expand(*actions.shape[:-1], -1)
+        here = observation.expand(*actions.shape[:-1], -1)
         q = self.critic.q(here.flatten(-3, -2), actions.flatten(-3, -2))
         return q.view(len(q), *actions.shape[-3:-1])
 
@@ -218,16 +261,19 @@ class ConservativeLearner(SoftLearner):
             index = torch.arange(q.shape[1], device=q.device)[:, None]
         return calibrate(q, bound, index >= self._config.samples)
 
-    def _weighted(self, gap: Tensor) -> Tensor:
-        """Return the penalty () of gaps (K,); let its multiplier follow them."""
-        config = self._config
-        if config.gap is None:
-            return config.alpha * gap.sum()
-        excess = config.alpha * (gap - config.gap)
-        multiplier = self.multipliers["penalty"]
-        weight: Tensor = multiplier().detach()
-        minimize(multiplier_loss(multiplier(), excess), self._adams["penalty"])
-        return weight * excess.sum()
+    def _weight(self) -> Tensor:
+        """Return the weight () of the penalty."""
+        alpha = torch.tensor(self._config.alpha, device=self._device)
+        if self._config.gap is not None:
+            alpha = alpha * self.multipliers["penalty"]().detach()
+        return alpha
+
+    def _follow(self, gap: Tensor) -> None:
+        """Let the penalty's multiplier, if there is one, follow gaps (K,)."""
+        if self._config.gap is not None:
+            excess = self._config.alpha * (gap - self._config.gap)
+            loss = multiplier_loss(self.multipliers["penalty"](), excess)
+            minimize(loss, self._adams["penalty"])
 
 
 def calibrate(q: Tensor, bound: Tensor, own: Tensor) -> Tensor:

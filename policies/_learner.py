@@ -13,19 +13,20 @@ import io
 import math
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robostack.learner import Batch, LearnerError, noise
+from robostack.learner import Batch, LearnerError, Statistics, noise
 from robostack.spec import Array, RobotSpec, float32
 
 from ._codec import EDGE, Actor, Codec, Deployed
 from ._export import export_onnx
 from ._nets import Critic, GaussianPolicy
+from ._settings import Settings, computing
 
 _MAYBE_UNKNOWN = ("reward", "mc_return")  # where nobody labelled rewards
 VERSION = 1  # raise on any change of what `state` holds
@@ -71,12 +72,15 @@ class Rim(SupportsFloat):
 
 
 class TorchLearner:
-    """Fulfils robostack.learner.Learner, but for `update`."""
+    """Fulfils robostack.learner.Learner; an algorithm adds `_update`."""
 
-    def __init__(self, spec: RobotSpec, codec: Codec, device: str, seed: int) -> None:
+    def __init__(
+        self, spec: RobotSpec, settings: Settings, statistics: Statistics, seed: int
+    ) -> None:
         self.spec = spec
-        self._device = make_device(device)
-        self._codec = codec.to(self._device)
+        self._device = make_device(settings.device)
+        self._precision = settings.precision
+        self._codec = Codec.configured(spec, statistics, settings).to(self._device)
         self._rng = torch.Generator(self._device).manual_seed(seed)
         self._updates = 0
 
@@ -91,6 +95,14 @@ class TorchLearner:
         self.stochastic = policy.stochastic
         self._nets = nn.ModuleDict({"codec": self._codec, **nets})
         self._optimizers = dict(optimizers)
+
+    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+        """Learn from `batch`; return metrics, computed where somebody reads them."""
+        with computing(self._precision):
+            return self._update(batch)
+
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
+        raise NotImplementedError
 
     def act(self, observation: Array, rng: np.random.Generator | None) -> Array:
         """Return actions (B, A) [robot units]; samples, if drawn by `rng`."""
@@ -218,11 +230,29 @@ def adam(nets: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:
 
 def minimize(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """Take a step down the gradient of `loss`; what it does not read stays."""
+    minimize_sum((loss,), optimizer)
+
+
+def minimize_sum(losses: Iterable[Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Take a step down the gradient of a sum, whose parts are made one after another.
+
+    What one part keeps for its gradient is gone before the next is made.
+    """
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    gradients = torch.autograd.grad(loss, params, allow_unused=True)
-    for param, gradient in zip(params, gradients, strict=True):
+    total: list[Tensor | None] = [None] * len(params)
+    for loss in losses:
+        parts = torch.autograd.grad(loss, params, allow_unused=True)
+        total = [_plus(a, b) for a, b in zip(total, parts, strict=True)]
+    for param, gradient in zip(params, total, strict=True):
         param.grad = gradient
     optimizer.step()
+
+
+def _plus(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+    """Return the sum of two gradients, of which either may be missing."""
+    if total is None or part is None:
+        return part if total is None else total
+    return total.add_(part)
 
 
 def cosine(initial: float, step: int, steps: int) -> float:

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, SupportsFloat
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -27,12 +26,13 @@ from robostack.learner import LearnerError
 from ._gaussian import BoundedGaussianPolicy, density, entropy
 from ._learner import Inputs, Mean, adam
 from ._nets import Mlp
+from ._settings import Settings
 
 _SMALL = 1e-8
 ADAM_EPS = 1e-5  # as in the authors' code of Uni-O4, and most others'
 
 
-class PpoConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PpoConfig(Settings, frozen=True, forbid_unknown_fields=True):
     """What learning from rollouts has to be told."""
 
     clip: float = 0.2  # on the ratio; online

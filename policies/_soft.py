@@ -15,14 +15,13 @@ import math
 from collections.abc import Mapping
 from typing import Literal, SupportsFloat
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
-from ._codec import ActionFrame, Codec, Deployed
+from ._codec import Deployed
 from ._learner import (
     Mean,
     Rim,
@@ -39,11 +38,12 @@ from ._nets import (
     polyak_update,
     squash,
 )
+from ._settings import Settings
 
 _LOG_LIMIT = math.log(1e6)  # of multipliers, either way
 
 
-class SoftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SoftConfig(Settings, frozen=True, forbid_unknown_fields=True):
     """What all soft actor-critics have to be told; the defaults are SAC's."""
 
     temperature: float = 1.0  # weight of the entropy, to begin with
@@ -57,13 +57,8 @@ class SoftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target_rate: float = 0.005  # Polyak averaging of the target critic, per update
     learning_rate: float = 3e-4  # of the critic
     policy_learning_rate: float = 3e-4  # and of the temperature
-    hidden: tuple[int, ...] = (256, 256)
     critics: int = 2
     layer_norm: bool = False  # in the critic
-    normalize: bool = False  # observations by mean and spread of the dataset
-    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
-    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean."""
@@ -110,8 +105,8 @@ class SoftLearner(TorchLearner):
         seed: int,
         multipliers: Mapping[str, float] | None = None,
     ) -> None:
-        codec = Codec.configured(spec, statistics, config)
-        super().__init__(spec, codec, config.device, seed)
+        super().__init__(spec, config, statistics, seed)
+        codec = self._codec
         self._config = config
         sizes = (spec.observation_size, *config.hidden, spec.action.size)
         self.policy = SquashedGaussianPolicy(
@@ -141,7 +136,7 @@ class SoftLearner(TorchLearner):
         nothing = Mean(torch.zeros((), device=self._device))
         self._improved = dict.fromkeys(("loss/policy", "entropy"), nothing)
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take a gradient step on the critic, and now and then on the policy."""
         check_reward(batch)
         inputs = self._inputs(batch)

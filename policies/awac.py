@@ -24,14 +24,12 @@ from __future__ import annotations
 
 from typing import Literal, SupportsFloat
 
-import msgspec
 from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
 from ._advantage import by_samples
-from ._codec import ActionFrame, Codec
 from ._learner import (
     Mean,
     Rim,
@@ -44,11 +42,12 @@ from ._learner import (
 )
 from ._losses import cloning_loss, critic_loss, limited_weight
 from ._nets import polyak_update
+from ._settings import Settings
 
 NEEDS_REWARD = True
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """Hyperparameters of AWAC."""
 
     inverse_temperature: float = 1.0  # 1 / lambda; 0 is behaviour cloning
@@ -57,13 +56,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: int = 1  # of the policy, for the value of a state
     target_rate: float = 0.005  # Polyak averaging of the target critic, per update
     learning_rate: float = 3e-4
-    hidden: tuple[int, ...] = (256, 256)
     critics: int = 2
     dropout: float = 0.0  # in the policy
-    normalize: bool = False  # observations by mean and spread of the dataset
-    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
-    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean."""
@@ -94,8 +88,8 @@ class Learner(TorchLearner):
         steps: int,
         seed: int,
     ) -> None:
-        codec = Codec.configured(spec, statistics, config)
-        super().__init__(spec, codec, config.device, seed)
+        super().__init__(spec, config, statistics, seed)
+        codec = self._codec
         self._config = config
         policy = make_policy(codec, config.hidden, self._rng, dropout=config.dropout)
         self.policy = policy.policy
@@ -106,7 +100,7 @@ class Learner(TorchLearner):
         nets = {"policy": self.policy, "critic": self.critic, "target": self.target}
         self._adopt(policy, nets, {"both": self._adam})
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step on policy and critic."""
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config

@@ -14,31 +14,25 @@ from __future__ import annotations
 
 from typing import Literal, SupportsFloat
 
-import msgspec
 from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
-from ._codec import ActionFrame, Codec
 from ._learner import Mean, Rim, TorchLearner, adam, cosine, make_policy, minimize
 from ._losses import cloning_loss
+from ._settings import Settings
 
 NEEDS_REWARD = False
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """Hyperparameters of behaviour cloning."""
 
     head: Literal["gaussian", "deterministic"] = "gaussian"
     learning_rate: float = 3e-4
     schedule: Literal["cosine", "constant"] = "cosine"  # of the learning rate, to 0
-    hidden: tuple[int, ...] = (256, 256)
     dropout: float = 0.0
-    normalize: bool = False  # observations by mean and spread of the dataset
-    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
-    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean."""
@@ -63,8 +57,8 @@ class Learner(TorchLearner):
         steps: int,
         seed: int,
     ) -> None:
-        codec = Codec.configured(spec, statistics, config)
-        super().__init__(spec, codec, config.device, seed)
+        super().__init__(spec, config, statistics, seed)
+        codec = self._codec
         self._config, self._steps = config, steps
         policy = make_policy(
             codec,
@@ -77,7 +71,7 @@ class Learner(TorchLearner):
         self._adam = adam([self.policy], config.learning_rate)
         self._adopt(policy, {"policy": self.policy}, {"policy": self._adam})
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step."""
         inputs = self._inputs(batch)
         mean = self.policy(inputs.observation, drop=True)

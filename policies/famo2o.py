@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from typing import Literal, SupportsFloat
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +37,7 @@ from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
 from ._advantage import Judgement, by_samples, by_values
-from ._codec import ActionFrame, Codec, Deployed
+from ._codec import Deployed
 from ._family import BalanceModel, Family
 from ._learner import (
     Inputs,
@@ -52,13 +51,14 @@ from ._learner import (
 )
 from ._losses import cloning_loss, critic_loss, limited_weight, value_loss
 from ._nets import GaussianPolicy, Mlp, polyak_update
+from ._settings import Settings
 from ._soft import Multiplier, multiplier_loss, policy_loss
 
 NEEDS_REWARD = True
 _RIM = 0.95  # of the range of balances; most beyond mean that critics are exploited
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """Hyperparameters of FamO2O; the defaults are the paper's for locomotion."""
 
     base: Literal["iql", "awac"] = "iql"
@@ -75,13 +75,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_weight: float = 100.0  # limit on the exponential advantage weight
     target_rate: float = 0.005  # Polyak averaging of the target critic, per update
     learning_rate: float = 3e-4
-    hidden: tuple[int, ...] = (256, 256)
     critics: int = 2
     dropout: float = 0.0  # in the universal policy
-    normalize: bool = False  # observations by mean and spread of the dataset
-    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
-    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean."""
@@ -114,8 +109,8 @@ class Learner(TorchLearner):
         steps: int,
         seed: int,
     ) -> None:
-        codec = Codec.configured(spec, statistics, config)
-        super().__init__(spec, codec, config.device, seed)
+        super().__init__(spec, config, statistics, seed)
+        codec = self._codec
         self._config, rate = config, config.learning_rate
         observed, hidden = spec.observation_size, config.hidden
         self.policy = self._family(observed, spec.action.size)
@@ -139,7 +134,7 @@ class Learner(TorchLearner):
         nothing = Mean(torch.zeros((), device=self._device))
         self._balanced = dict.fromkeys(names, nothing)
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step on all networks, now and then on the balance model."""
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config

@@ -24,14 +24,12 @@ from __future__ import annotations
 
 from typing import Literal, SupportsFloat
 
-import msgspec
 import torch
 
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
 from ._advantage import by_values
-from ._codec import ActionFrame, Codec
 from ._learner import (
     Mean,
     Rim,
@@ -45,11 +43,12 @@ from ._learner import (
 )
 from ._losses import cloning_loss, critic_loss, limited_weight, value_loss
 from ._nets import Mlp, polyak_update
+from ._settings import Settings
 
 NEEDS_REWARD = True
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """Hyperparameters of IQL; the defaults are the paper's for locomotion."""
 
     expectile: float = 0.7  # 0.5 is SARSA; towards 1.0, Q-learning
@@ -58,13 +57,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target_rate: float = 0.005  # Polyak averaging of the target critic, per update
     learning_rate: float = 3e-4
     actor_schedule: Literal["cosine", "constant"] = "cosine"  # to 0; constant online
-    hidden: tuple[int, ...] = (256, 256)
     critics: int = 2
     dropout: float = 0.0  # in the policy
-    normalize: bool = False  # observations by mean and spread of the dataset
-    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
-    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean."""
@@ -87,8 +81,8 @@ class Learner(TorchLearner):
         steps: int,
         seed: int,
     ) -> None:
-        codec = Codec.configured(spec, statistics, config)
-        super().__init__(spec, codec, config.device, seed)
+        super().__init__(spec, config, statistics, seed)
+        codec = self._codec
         self._config, self._steps = config, steps
         inputs, hidden = spec.observation_size, config.hidden
         policy = make_policy(codec, hidden, self._rng, dropout=config.dropout)
@@ -104,7 +98,7 @@ class Learner(TorchLearner):
         nets |= {"critic": self.critic, "target": self.target}
         self._adopt(policy, nets, {"value": self._value_adam, "rest": self._adam})
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step on all networks."""
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config

@@ -27,7 +27,7 @@ from typing import Literal, SupportsFloat
 from robostack.learner import Batch, Statistics
 from robostack.spec import RobotSpec
 
-from ._codec import ActionFrame, Codec, Deployed
+from ._codec import Deployed
 from ._gaussian import BoundedGaussianPolicy
 from ._learner import Rim, TorchLearner, check_reward
 from ._nets import Mlp
@@ -43,10 +43,6 @@ class Config(PpoConfig, frozen=True, forbid_unknown_fields=True):
 
     schedule: Literal["linear", "constant"] = "linear"  # of rates and clip, to 0
     hidden: tuple[int, ...] = (64, 64)
-    normalize: bool = False  # observations by mean and spread of the dataset
-    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
-    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
-    device: str = "cpu"
 
 
 class Learner(TorchLearner):
@@ -61,8 +57,8 @@ class Learner(TorchLearner):
         steps: int,
         seed: int,
     ) -> None:
-        codec = Codec.configured(spec, statistics, config)
-        super().__init__(spec, codec, config.device, seed)
+        super().__init__(spec, config, statistics, seed)
+        codec = self._codec
         self._config, self._steps = config, steps
         inputs, hidden = spec.observation_size, config.hidden
         sizes = (inputs, *hidden, spec.action.size)
@@ -75,7 +71,7 @@ class Learner(TorchLearner):
             {"policy": self._ppo.policy_adam, "value": self._ppo.value_adam},
         )
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Learn from one rollout: transitions in the order in which they happened."""
         check_reward(batch)
         inputs = self._inputs(batch)

@@ -124,7 +124,7 @@ class Learner(SoftLearner):
         begin(self.critic, _LAST_OF_CRITIC, self._rng)
         self.target.load_state_dict(self.critic.state_dict())
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step on temperature, policy and critic, in this order."""
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config

@@ -20,14 +20,12 @@ from __future__ import annotations
 import copy
 from typing import SupportsFloat
 
-import msgspec
 import torch
 from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec
 
-from ._codec import ActionFrame, Codec
 from ._learner import (
     Inputs,
     Mean,
@@ -41,11 +39,12 @@ from ._learner import (
 )
 from ._losses import critic_loss
 from ._nets import polyak_update
+from ._settings import Settings
 
 NEEDS_REWARD = True
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """Hyperparameters of TD3+BC; the defaults are the paper's."""
 
     alpha: float = 2.5  # weight of the critic; 0 is behaviour cloning
@@ -54,12 +53,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy_period: int = 2  # updates of the critic per update of the policy
     target_rate: float = 0.005  # Polyak averaging of the targets
     learning_rate: float = 3e-4
-    hidden: tuple[int, ...] = (256, 256)
     critics: int = 2
     normalize: bool = True  # observations by mean and spread of the dataset
-    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
-    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean."""
@@ -96,8 +91,8 @@ class Learner(TorchLearner):
         steps: int,
         seed: int,
     ) -> None:
-        codec = Codec.configured(spec, statistics, config)
-        super().__init__(spec, codec, config.device, seed)
+        super().__init__(spec, config, statistics, seed)
+        codec = self._codec
         self._config = config
         policy = make_policy(codec, config.hidden, self._rng, stochastic=False)
         self.policy = policy.policy
@@ -117,7 +112,7 @@ class Learner(TorchLearner):
         adams = {"policy": self._policy_adam, "critic": self._critic_adam}
         self._adopt(policy, nets, adams)
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step on the critic, and now and then on the policy."""
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config

@@ -53,7 +53,7 @@ from torch import Tensor
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec, float32
 
-from ._codec import STD_FLOOR, ActionFrame, Codec, Deployed
+from ._codec import STD_FLOOR, Deployed
 from ._dynamics import Dynamics, Truth, am_q, dynamics_adam, held_out, holdout_rate
 from ._ensemble import Chosen, alone, assignment, disagreement, replace
 from ._export import export_onnx
@@ -114,10 +114,6 @@ class Config(PpoConfig, frozen=True, forbid_unknown_fields=True):
     minibatch: int = 128
     policy_learning_rate: float = 1e-5
     value_learning_rate: float = 2e-4
-    normalize: bool = False  # observations by mean and spread of the dataset
-    action_frame: ActionFrame = "absolute"  # "delta": steps from the measured position
-    delta_reach: float = 1.0  # [max_action_step] that an action of 1 means, in "delta"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean."""
@@ -165,8 +161,8 @@ class Learner(TorchLearner):
         steps: int,
         seed: int,
     ) -> None:
-        codec = Codec.configured(spec, statistics, config)
-        super().__init__(spec, codec, config.device, seed)
+        super().__init__(spec, config, statistics, seed)
+        codec = self._codec
         self._config, self._steps = config, steps
         self._phases = phases(config, steps)
         size, hidden = spec.observation_size, config.hidden
@@ -214,7 +210,7 @@ class Learner(TorchLearner):
             "online_value": self._ppo.value_adam,
         }
 
-    def update(self, batch: Batch) -> dict[str, SupportsFloat]:
+    def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one step of the phase that it is time for."""
         check_reward(batch)
         inputs = self._inputs(batch)

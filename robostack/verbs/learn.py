@@ -48,6 +48,7 @@ class Train(msgspec.Struct, frozen=True):
     steps: int = 0  # updates; 0: the recipe's
     seed: int = 0
     threads: int = 1  # of math libraries; OMP_NUM_THREADS has the last word
+    precision: str = ""  # fp32, or bf16 for matrix products; default: the recipe's
     resume: bool = False  # go on with the run in that folder, or begin it
     world: str = ""  # evaluate on a schedule in; default: where it acts
     task: str = ""  # of the world; default: its first
@@ -146,6 +147,8 @@ def _recipe(flags: Train, labellers: list[str]) -> Recipe:
     changes = list(flags.set)
     if flags.steps:
         changes.append(f"steps={flags.steps}")
+    if flags.precision:
+        changes.append(f"precision={flags.precision}")
     if flags.warmup_steps is not None:
         changes.append(f"warmup_steps={flags.warmup_steps}")
     if labeller := flags.labeller or only(labellers):

@@ -16,6 +16,14 @@ def seeded(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def whole(inputs, proposals, bound=None):
+    """Return a batch as one part."""
+    nothing = torch.zeros(len(inputs.reward))
+    return _conservative.Part(
+        inputs.observation, inputs.action, proposals, nothing, bound
+    )
+
+
 def transcribed(learner, inputs, proposals, bound=None):
     """Return the penalty per critic, one critic, state and action at a time."""
     samples = learner._config.samples
@@ -44,7 +52,7 @@ def test_the_penalty_is_that_of_a_plain_transcription(robot, bound):
     moments = learner.policy.moments(inputs.observations)
     proposals = learner._proposals(inputs, *moments)
     bounds = None if bound is None else torch.full((5,), bound)
-    soft_max, logged = learner._soft_maximum(inputs, proposals, bounds)
+    soft_max, logged = learner._soft_maximum(whole(inputs, proposals, bounds))
     found = _conservative.penalty(soft_max, logged).tolist()
     expected = transcribed(learner, inputs, proposals, bounds)
     assert found == pytest.approx(expected, abs=1e-4)
@@ -105,7 +113,7 @@ def test_a_gradient_at_drawn_actions_is_that_at_all_on_average(robot, bound):
     weights = learner.critic.layers[0].weight
 
     def step(soft_maximum):
-        soft_max, _ = soft_maximum(inputs, proposals, bounds)
+        soft_max, _ = soft_maximum(whole(inputs, proposals, bounds))
         (gradient,) = torch.autograd.grad(soft_max.sum(), weights)
         return soft_max.detach(), gradient
 
@@ -115,6 +123,22 @@ def test_a_gradient_at_drawn_actions_is_that_at_all_on_average(robot, bound):
     mean = torch.stack([gradient for _, gradient in drawn]).mean(0)
     assert (drawn[0][1] - expected).norm() > 0.1 * expected.norm()
     assert (mean - expected).norm() < 0.06 * expected.norm()
+
+
+@pytest.mark.parametrize("settings", [{}, {"gap": 1.0}, {"max_backup": True}])
+def test_an_update_in_parts_is_that_of_the_whole_batch(robot, settings, monkeypatch):
+    def updated(rows):
+        monkeypatch.setattr(_conservative, "_CACHED_ROWS", rows)
+        learner = make(robot, cal_ql, samples=3, **settings)
+        returns = np.linspace(-1, 1, 32, dtype=np.float32)
+        batch = bandit(np.random.default_rng(0), 32)._replace(mc_return=returns)
+        metrics = [learner.update(batch) for _ in range(3)][-1]
+        weights = torch.cat([p.flatten() for p in learner._nets.parameters()])
+        return weights, {name: float(value) for name, value in metrics.items()}
+
+    (parts, ours), (one, theirs) = updated(50), updated(10**6)
+    assert torch.allclose(parts, one, atol=1e-5)
+    assert ours == pytest.approx(theirs, abs=1e-4)
 
 
 def test_drawn_indices_are_as_many_as_their_weights_say():
