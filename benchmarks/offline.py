@@ -51,12 +51,13 @@ TWINS = {  # ours, and what is set beside its recipe for locomotion
     "iql": (),
     "td3_bc": (),
     "awac": ("weights=batch", "inverse_temperature=1.0"),
+    "cql": (),
+    "cal_ql": (),
 }
 UNSCALED = ("bc", "td3_bc")  # the others learn from rewards scaled by the range
 THEIRS = Path(__file__).with_name("offline_theirs.py")
 EVALUATION_SEED = 50_000
 TENTHS = 10  # of the updates: policies are kept after each of the last
-ROUNDS, UPDATES = 25, 100  # of the paired timing
 
 
 def make_arrays(args: argparse.Namespace) -> None:
@@ -126,11 +127,11 @@ def runs(args: argparse.Namespace, kinds: list[str]) -> Iterator[tuple[int, str,
 
 def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) -> None:
     arrays = np.load(args.work / f"{name}.npz")
-    changes = [f"steps={args.steps}", *TWINS.get(algorithm, ())]
+    changes = [f"steps={args.steps}", *settings(args, algorithm)]
     if algorithm not in UNSCALED:
         changes.append(f"reward_scale={arrays['scale']!s}")
     plan = recipe.read(algorithm, "locomotion", changes)
-    folder = args.work / "runs" / algorithm / name / str(seed)
+    folder = args.work / "runs" / ours(args, algorithm) / name / str(seed)
     dataset = open_dataset(args.work / "sets" / name)
     if algorithm not in UNSCALED:
         require_same(offline.load_replay(dataset, plan).transitions(), arrays)
@@ -193,8 +194,18 @@ def average(path: Path) -> float:
 
 def kinds(args: argparse.Namespace) -> list[str]:
     """Return the folders of all that is compared."""
-    pairs = ([f"d3rlpy-{name}", name] for name in args.algorithms)
-    return ["bc", *itertools.chain.from_iterable(pairs)]
+    pairs = ([f"d3rlpy-{name}", ours(args, name)] for name in args.algorithms)
+    return [ours(args, "bc"), *itertools.chain.from_iterable(pairs)]
+
+
+def ours(args: argparse.Namespace, algorithm: str) -> str:
+    """Return the folder of our `algorithm`."""
+    return algorithm if args.precision == "fp32" else f"{algorithm}-{args.precision}"
+
+
+def settings(args: argparse.Namespace, algorithm: str) -> list[str]:
+    """Return what is set beside the recipe of our `algorithm`."""
+    return [f"precision={args.precision}", *TWINS.get(algorithm, ())]
 
 
 def load(folder: Path, step: int) -> Policy:
@@ -237,7 +248,7 @@ def pace(args: argparse.Namespace) -> None:
 def pace_one(args: argparse.Namespace, algorithm: str) -> None:
     """Time sampling and updating in turns: ours, theirs, ours, theirs, ..."""
     dataset = open_dataset(args.work / "sets" / "medium")
-    plan = recipe.read(algorithm, "locomotion", TWINS[algorithm])
+    plan = recipe.read(algorithm, "locomotion", settings(args, algorithm))
     replay = offline.load_replay(dataset, plan)
     module, config = plugins.load("policies", algorithm), recipe.configure(plan)
     learner = module.Learner(
@@ -245,9 +256,9 @@ def pace_one(args: argparse.Namespace, algorithm: str) -> None:
     )
     rng = np.random.default_rng(0)
 
-    def ours() -> float:
+    def one() -> float:
         start_s = time.perf_counter()
-        for _ in range(UPDATES):
+        for _ in range(args.updates):
             learner.update(replay.sample(rng, 256))
         return time.perf_counter() - start_s
 
@@ -258,23 +269,24 @@ def pace_one(args: argparse.Namespace, algorithm: str) -> None:
             pass
 
         def theirs() -> float:
-            process.stdin.write(f"{UPDATES}\n")
+            process.stdin.write(f"{args.updates}\n")
             process.stdin.flush()
             return float(process.stdout.readline())
 
-        ours(), theirs()
-        pairs = [(ours(), theirs()) for _ in range(ROUNDS)]
+        one(), theirs()
+        pairs = [(one(), theirs()) for _ in range(args.rounds)]
         process.stdin.close()
     ratios = [b / a for a, b in pairs]
     result = {
-        "ours": UPDATES / statistics.median(a for a, _ in pairs),
-        "theirs": UPDATES / statistics.median(b for _, b in pairs),
+        "ours": args.updates / statistics.median(a for a, _ in pairs),
+        "theirs": args.updates / statistics.median(b for _, b in pairs),
         "ratio": statistics.median(ratios),
         "quartiles": statistics.quantiles(ratios, n=4),
         "load": os.getloadavg()[0],
     }
-    (args.work / f"pace-{algorithm}.json").write_text(json.dumps(result))
-    print(algorithm, json.dumps(result))
+    name = ours(args, algorithm)
+    (args.work / f"pace-{name}.json").write_text(json.dumps(result))
+    print(name, json.dumps(result))
 
 
 def table(args: argparse.Namespace) -> None:
@@ -322,6 +334,9 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, choices=range(1, 11), default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--rounds", type=int, default=25, help="of the paired timing")
+    parser.add_argument("--updates", type=int, default=100, help="per round")
     args = parser.parse_args()
     if args.steps % TENTHS:
         parser.error(f"expected --steps to be a multiple of {TENTHS}, got {args.steps}")

@@ -27,6 +27,14 @@ from d3rlpy.torch_utility import TorchMiniBatch
 TRACED = (1, 10, 100, 1000)  # updates after which `trace` asks the networks
 TRACE_STEPS = 1000  # until the actor's learning rate is 0
 
+CONSERVATIVE = {
+    "batch_size": 256,
+    "conservative_weight": 5.0,
+    "n_action_samples": 10,
+    "alpha_learning_rate": 0.0,
+    "initial_alpha": 1.0,
+}
+
 
 class Plan(NamedTuple):
     """What to train, and how long."""
@@ -39,8 +47,14 @@ class Plan(NamedTuple):
 
 def make(algorithm: str, steps: int) -> "d3rlpy.algos.QLearningAlgoBase":
     """Return d3rlpy's algorithm with the settings that ours has."""
-    factory = {"iql": make_iql, "td3_bc": make_td3_bc, "awac": make_awac}[algorithm]
-    return factory(steps).create(device="cpu:0")
+    factories = {
+        "iql": make_iql,
+        "td3_bc": make_td3_bc,
+        "awac": make_awac,
+        "cql": make_cql,
+        "cal_ql": make_cal_ql,
+    }
+    return factories[algorithm](steps).create(device="cpu:0")
 
 
 def build(
@@ -64,6 +78,16 @@ def make_td3_bc(_steps: int) -> "d3rlpy.algos.TD3PlusBCConfig":
 def make_awac(_steps: int) -> "d3rlpy.algos.AWACConfig":
     """Return weights of lambda 1, normalized over the batch."""
     return d3rlpy.algos.AWACConfig(batch_size=256, lam=1.0)
+
+
+def make_cql(_steps: int) -> "d3rlpy.algos.CQLConfig":
+    """Return the authors' settings for locomotion: alpha 5, never tuned."""
+    return d3rlpy.algos.CQLConfig(**CONSERVATIVE)
+
+
+def make_cal_ql(_steps: int) -> "d3rlpy.algos.CalQLConfig":
+    """Return the same, calibrated."""
+    return d3rlpy.algos.CalQLConfig(**CONSERVATIVE)
 
 
 def make_iql(steps: int) -> "d3rlpy.algos.IQLConfig":
