@@ -21,18 +21,23 @@ BATCH_SIZE, GAMMA = 256, 0.99
 SIZES = {"hidden": (64, 64)}
 BOUND = 1e3  # of readings that have none
 
+Row = tuple[Array, Array, float, float, Array]  # as Memory.columns has them
+
 
 class Memory:
     """Transitions in the order they were lived."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[Array, Array, float, float, Array]] = []
+        self._rows: list[Row] = []
         self._columns: tuple[Array, ...] = ()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, row: tuple[Array, Array, float, float, Array]) -> None:
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def add(self, row: Row) -> None:
         self._rows.append(row)
 
     def columns(self) -> tuple[Array, ...]:
@@ -74,29 +79,40 @@ def robot(env: gymnasium.Env) -> RobotSpec:
 
 
 def make(
-    env: gymnasium.Env, memory: Memory, algorithm: str, seed: int, **settings: object
+    env: gymnasium.Env,
+    memory: Memory,
+    algorithm: str,
+    seed: int,
+    *,
+    steps: int = 1,
+    **settings: object,
 ) -> Learner:
-    """Return a learner of a small size."""
+    """Return a learner of a small size; `steps` are the updates of its schedules."""
     module = plugins.load("policies", algorithm)
     config = msgspec.convert(SIZES | settings, module.Config)
-    statistics = memory.statistics()
-    return module.Learner(robot(env), config, statistics=statistics, steps=1, seed=seed)
+    spec, known = robot(env), memory.statistics()
+    return module.Learner(spec, config, statistics=known, steps=steps, seed=seed)
 
 
 def go_on(
-    learner: Learner, env: gymnasium.Env, memory: Memory, **settings: object
+    learner: Learner,
+    env: gymnasium.Env,
+    memory: Memory,
+    *,
+    steps: int = 1,
+    **settings: object,
 ) -> Learner:
     """Return the same learner, with other settings."""
     config = msgspec.to_builtins(learner._config) | settings
     algorithm = type(learner).__module__.rpartition(".")[2]
-    online = make(env, memory, algorithm, 0, **config)
+    online = make(env, memory, algorithm, 0, steps=steps, **config)
     online.load(learner.state())
     return online
 
 
 def live(
     env: gymnasium.Env, act: Callable[[Array], Array], steps: int, seed: int
-) -> Iterator[tuple[Array, Array, float, float, Array]]:
+) -> Iterator[Row]:
     """Yield `steps` transitions of `act`, over as many episodes as it takes."""
     observation, _ = env.reset(seed=seed)
     for _ in range(steps):
@@ -105,6 +121,28 @@ def live(
         discount = 0.0 if terminated else GAMMA
         yield float32(observation), action, float(reward), discount, float32(after)
         observation = env.reset()[0] if terminated or truncated else after
+
+
+def logs_of_sac(world: str, seed: int, *, learned: int, logged: int) -> Memory:
+    """Return `logged` steps of a SAC that learned for `learned` steps."""
+    env, lived = gymnasium.make(world), Memory()
+    rng = np.random.default_rng(seed)
+    for row in live(env, at_random(env, rng), 500, seed):
+        lived.add(row)
+    learner = make(env, lived, "sac", seed)
+    for row in live(env, sampled(learner, rng), learned, seed + 1):
+        lived.add(row)
+        learner.update(lived.sample(rng))
+    logs = Memory()
+    for row in live(env, sampled(learner, rng), logged, seed + 2):
+        logs.add(row)
+    return logs
+
+
+def at_random(env: gymnasium.Env, rng: np.random.Generator) -> Callable[[Array], Array]:
+    """Return who does anything."""
+    low, high = env.action_space.low, env.action_space.high
+    return lambda _: float32(rng.uniform(low, high))
 
 
 def sampled(learner: Learner, rng: np.random.Generator) -> Callable[[Array], Array]:
@@ -116,14 +154,25 @@ def score(
     env: gymnasium.Env, learner: Learner, *, episodes: int, noise: float = 0.0
 ) -> float:
     """Return the mean return; readings are disturbed by as much as `noise`."""
-    rng, returns = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+
+    def act(observation: Array) -> Array:
+        disturbance = rng.uniform(-noise, noise, observation.shape)
+        return learner.act(float32(observation + disturbance)[None], None)[0]
+
+    return mean_return(env, act, episodes=episodes)
+
+
+def mean_return(
+    env: gymnasium.Env, act: Callable[[Array], Array], *, episodes: int
+) -> float:
+    """Return the mean return of `act`, from the same starts each time."""
+    returns = []
     for episode in range(episodes):
         observation, _ = env.reset(seed=50_000 + episode)
         total, done = 0.0, False
         while not done:
-            seen = float32(observation + rng.uniform(-noise, noise, observation.shape))
-            action = learner.act(seen[None], None)[0]
-            observation, reward, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, _ = env.step(act(observation))
             total, done = total + float(reward), terminated or truncated
         returns.append(total)
     return float(np.mean(returns))

@@ -35,27 +35,6 @@ NOISE, RADIUS = 0.05, 0.01
 EVERY, DIP = 1_000, 5_000  # online steps: between scores, and those of the dip
 
 
-def collect(seed: int, args: argparse.Namespace) -> claims.Memory:
-    """Return the logs of a SAC that learned for a while."""
-    env, lived = gymnasium.make(WORLD), claims.Memory()
-    rng = np.random.default_rng(seed)
-    for row in claims.live(env, lambda _: random_action(env, rng), 500, seed):
-        lived.add(row)
-    learner = claims.make(env, lived, "sac", seed)
-    for row in claims.live(env, claims.sampled(learner, rng), args.medium, seed + 1):
-        lived.add(row)
-        learner.update(lived.sample(rng))
-    logs = claims.Memory()
-    for row in claims.live(env, claims.sampled(learner, rng), args.data, seed + 2):
-        logs.add(row)
-    return logs
-
-
-def random_action(env: gymnasium.Env, rng: np.random.Generator) -> np.ndarray:
-    low, high = env.action_space.low, env.action_space.high
-    return rng.uniform(low, high).astype(np.float32)
-
-
 def run(
     name: str, seed: int, logs: claims.Memory, args: argparse.Namespace
 ) -> dict[str, object]:
@@ -122,7 +101,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     args = parser.parse_args()
     for seed in range(args.seeds):
-        logs = collect(seed, args)
+        logs = claims.logs_of_sac(WORLD, seed, learned=args.medium, logged=args.data)
         for name in args.methods:
             print(json.dumps(run(name, seed, logs, args)), flush=True)
 
