@@ -26,8 +26,9 @@ import numpy.typing as npt
 from robostack.data.d4rl_ends import Table, last_rows, split, terminated
 from robostack.data.episode import INCOMPLETE, End, Episode, Mask, Steps
 from robostack.data.formats import FormatError, Note, ignore
+from robostack.data.guess import numbered, robot, seen, usual
 from robostack.robot import Task
-from robostack.spec import Array, ArraySpec, RobotSpec, float32
+from robostack.spec import Array, RobotSpec, float32
 
 NEEDED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
@@ -101,38 +102,13 @@ def guess(
             f"{beyond.any(axis=1).sum()} of {len(beyond)} steps, are beyond the usual "
             f"-1 .. 1, so the bounds are those of the data"
         )
-    action = _bounds("action", table.actions, margin=0.0)
-    span = [high - low for low, high in zip(action.low, action.high, strict=True)]
-    return RobotSpec(
-        name=table.environment or path.stem,
-        control_period_s=control_period_s,
-        command_timeout_s=5 * control_period_s,
-        control="normalized",
-        tracks="",
-        observation={"state": _bounds("obs", table.observations, margin=0.1)},
-        cameras={},
-        action=action,
-        home=tuple(
-            min(max(0.0, low), high)
-            for low, high in zip(action.low, action.high, strict=True)
-        ),
-        max_action_step=tuple(s if s > 0 else 1.0 for s in span),
-        conventions={"origin": f"guessed from the data in {path.name}"},
-    )
-
-
-def _bounds(prefix: str, rows: Array, margin: float) -> ArraySpec:
-    """Return [-1, 1] where all data is within and `margin` is 0, else its range."""
-    low, high = rows.min(axis=0).astype(float), rows.max(axis=0).astype(float)
-    if margin == 0.0 and (low >= -1).all() and (high <= 1).all():
-        low, high = np.full_like(low, -1.0), np.full_like(high, 1.0)
-    room = margin * (high - low)
-    names = tuple(f"{prefix}_{i}" for i in range(rows.shape[1]))
-    return ArraySpec(
-        names,
-        ("",) * len(names),
-        tuple((low - room).tolist()),
-        tuple((high + room).tolist()),
+    actions, observations = table.actions, table.observations
+    return robot(
+        table.environment or path.stem,
+        {"state": seen(numbered("obs", observations.shape[1]), observations)},
+        usual(numbered("action", actions.shape[1]), actions),
+        control_period_s,
+        f"guessed from the data in {path.name}",
     )
 
 

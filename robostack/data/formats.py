@@ -13,6 +13,8 @@ A module of `robostack.data` is a format when its name stands in `NAMES` and it 
         (`Task | None`) may be there too, for formats that must be told what ends one.
     guess(path: Path, *, note: Note = ignore, OPTIONS) -> RobotSpec      (may be absent)
         A spec made from the data alone, for files that nobody described.
+    fetch(name: str) -> Path                                          (may be absent)
+        Where `FORMAT:name` lies, after it was downloaded if need be.
 
 Heavy imports belong inside such a module only, and only where `read` needs them.
 """
@@ -32,7 +34,13 @@ from robostack.plugins import unknown
 from robostack.robot import Task
 from robostack.spec import RobotSpec
 
-NAMES = ("d4rl", "dfki", "recording")  # a new format adds its module's name here
+NAMES = (
+    "d4rl",
+    "dfki",
+    "minari",
+    "recording",
+)  # a new format adds its module's name here
+EXTRAS = {"minari": "minari"}  # what to install for a format, where it is not `train`
 
 Note = Callable[[str], None]
 
@@ -61,8 +69,17 @@ def load(name: str) -> Format:
     except ModuleNotFoundError as error:
         raise FormatError(
             f"format {name!r} needs the package {error.name!r}, which is not "
-            f"installed: pip install 'robostack[train]'"
+            f"installed: pip install 'robostack[{EXTRAS.get(name, 'train')}]'"
         ) from error
+
+
+def locate(path: Path) -> Path:
+    """Return where `path` lies, which may be named FORMAT:NAME."""
+    name, colon, rest = str(path).partition(":")
+    if not colon or name not in NAMES or path.exists():
+        return path
+    fetch = getattr(load(name), "fetch", None)
+    return path if fetch is None else cast(Path, fetch(rest))
 
 
 def sniff(path: Path) -> str:

@@ -19,7 +19,7 @@ from robostack.spec import RobotSpec
 class Source(NamedTuple):
     """What to import, and how to understand it."""
 
-    path: Path
+    path: Path  # or FORMAT:NAME of what can be fetched
     format: str = ""  # "": whichever it looks like
     robot: str = ""  # address whose spec it has, such as sim:gym/Hopper-v5; "": guess
     task: str = ""  # of that world, asked what ends an episode; "": nobody is asked
@@ -47,6 +47,7 @@ def ingest(
     `note` hears what was noticed, corrected or dropped, a sentence each. Nothing is
     written unless all of it can be.
     """
+    source = source._replace(path=formats.locate(source.path))
     name = source.format or formats.sniff(source.path)
     if not source.path.exists():
         raise FormatError(

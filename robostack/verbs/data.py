@@ -23,7 +23,7 @@ from .verb import Verb, VerbError, console, print_json
 class Import(msgspec.Struct, frozen=True):
     """Read logs of another format into a dataset; nothing is written if one is bad."""
 
-    source: Positional[Path]  # file or folder
+    source: Positional[Path]  # file or folder, or minari:ID
     dataset: Path  # folder of the dataset, new or of the same robot
     format: str = ""  # one of `robostack data formats`; default: found out
     robot: str = ""  # sim:WORLD or hardware:ROBOT whose names, units and bounds hold
@@ -79,7 +79,11 @@ def import_(flags: Import) -> int:
 def list_formats(_: Formats) -> int:
     """Print each format with the options of its reader."""
     for name in formats.NAMES:
-        module = formats.load(name)
+        try:
+            module = formats.load(name)
+        except formats.FormatError as error:  # its package is not installed
+            console.print(f"[bold]{name}[/bold]  {error}", highlight=False)
+            continue
         about = (module.__doc__ or "").strip().splitlines()[0]
         console.print(f"[bold]{name}[/bold]  {about}", highlight=False)
         for parameter in inspect.signature(module.read).parameters.values():
