@@ -34,12 +34,7 @@ from robostack.plugins import unknown
 from robostack.robot import Task
 from robostack.spec import RobotSpec
 
-NAMES = (
-    "d4rl",
-    "dfki",
-    "minari",
-    "recording",
-)  # a new format adds its module's name here
+NAMES = ("d4rl", "dfki", "recording", "minari")  # a new format adds its module
 EXTRAS = {"minari": "minari"}  # what to install for a format, where it is not `train`
 
 Note = Callable[[str], None]
