@@ -58,9 +58,9 @@ class Mixture:
         ours = self._count(rng, known - self._experience.oldest, len(self._replay))
         if ours == size:
             return self._experience.sample(rng, size, known)
-        parts = [self._replay.sample(rng, size - ours)]
+        parts = [_marked(self._replay.sample(rng, size - ours), lived=0.0)]
         if ours:
-            parts.append(self._experience.sample(rng, ours, known))
+            parts.append(_marked(self._experience.sample(rng, ours, known), lived=1.0))
         return Batch(*map(_concatenate, *parts))
 
     @property
@@ -73,6 +73,11 @@ class Mixture:
         if share == "uniform":
             return int(rng.binomial(size, lived / (lived + given)))
         return round(size * share)
+
+
+def _marked(batch: Batch, *, lived: float) -> Batch:
+    """Return `batch`, marked with where its rows are from."""
+    return batch._replace(lived=np.full(len(batch.reward), lived, np.float32))
 
 
 def _concatenate(*columns: Array | None) -> Array:
