@@ -7,8 +7,8 @@ By Bayes' rule what they say of the same transition gives the ratio of the dynam
 (Eysenbach et al., 2021; arXiv:2006.13916, section 4), whatever states and actions there
 are more of in the one or the other:
 
-    log P_real(s' | s, a) / P_sim(s' | s, a) = log p_real(s, a, s') - log p_sim(s, a, s')
-                                             - log p_real(s, a)     + log p_sim(s, a)
+    log P_real(s' | s, a) / P_sim(s' | s, a) =
+        log p_real(s, a, s') - log p_sim(s, a, s') - log p_real(s, a) + log p_sim(s, a)
 
 H2O makes two weights of it (Niu et al., 2022; arXiv:2206.13464, equations 10 to 12):
 
@@ -134,9 +134,7 @@ class Discriminators(nn.Module):
         """Let the spread of changes follow that of `real` transitions."""
         spread = (real.after - real.observation).std(0, correction=0)
         known = (self.spread > 0).any()
-        self.spread.copy_(
-            torch.where(known, self.spread.lerp(spread, _FOLLOW), spread)
-        )
+        self.spread.copy_(torch.where(known, self.spread.lerp(spread, _FOLLOW), spread))
 
     def loss(
         self,

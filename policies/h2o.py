@@ -25,9 +25,9 @@ function of the real data alone anchors the target of all rows:
 `trust = false` and `adaptive = false` take w = 1 and omega alike for all pairs.
 
 Where we differ from the paper, and what it changes:
-- Classifiers see standardized states, and of the next state its change, in units of the
-  spread of real changes; the authors' see raw states. At the rates robots are controlled
-  at a state and the next one are nearly the same, and noise on both hides the change.
+- Classifiers see standardized states, and of the next state its change, in units of
+  the spread of real changes; the authors' see raw states. At the rates that robots are
+  controlled at, noise on a state and on the next one hides what is between them.
 - Copies of s' are as noisy as the classifiers' inputs (`copy_noise`); the authors'
   code makes them as far apart as states are. `next_state = "state"` and
   `copy_noise = 1` are the authors', in standardized units.
@@ -114,7 +114,7 @@ def td_loss(qs: Tensor, td_target: Tensor, rows: Rows, weight: Tensor) -> Tensor
 
 
 def push_loss(qs: Tensor, rows: Rows, share: Tensor) -> Tensor:
-    """log sum omega exp Q of simulated pairs, less mean Q of real ones (equation 6).
+    """Log sum omega exp Q of simulated pairs, less mean Q of real ones (equation 6).
 
     Args:
         qs: (K, B), summed over.
@@ -164,7 +164,7 @@ class Learner(SoftLearner):
         )
 
     def update(self, batch: Batch) -> dict[str, SupportsFloat]:
-        """Take a gradient step on classifiers, (value,) critic, policy; in this order."""
+        """Take a gradient step on classifiers, critic and policy, in this order."""
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config
         rows = self._rows(batch)

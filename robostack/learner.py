@@ -28,7 +28,9 @@ class Batch(NamedTuple):
     discount: Array  # (B,)
     next_observation: Array  # (B, O)
     mc_return: Array | None = None  # (B,) discounted return to go of the data
-    lived: Array | None = None  # (B,) 1 where the run lived it, 0 where it is a dataset's
+    lived: Array | None = (
+        None  # (B,) 1 where the run lived it, 0 where it is a dataset's
+    )
 
 
 class Statistics(NamedTuple):
