@@ -5,10 +5,10 @@
 
 Gymnasium's Pendulum is the real world. The simulator is the same, but for a gap:
 gravity:20 has 20 m/s^2 in the place of 10, torque:0.5 half the torque, noise:0.5
-actions with noise. The real data are transitions drawn from the log of a SAC that began to
-learn. Arms: IQL on the real data alone; SAC in the simulator alone; H2O's code with all
-weights alike (naive), whole, and as H2O+. All are judged in the real world: the mean
-return at the last three of the scores taken along the way. `rank` is Spearman's
+actions with noise. The real data are transitions drawn from the log of a SAC that began
+to learn. Arms: IQL on the real data alone; SAC in the simulator alone; H2O's code with
+all weights alike (naive), whole, and as H2O+. All are judged in the real world: the
+mean return at the last three of the scores taken along the way. `rank` is Spearman's
 correlation of u with the true error of the simulator's next state, over the last pairs
 that were lived. One line of JSON per run goes to --out; what is there is not run again.
 """
@@ -41,7 +41,8 @@ METHODS = {
     "authors_input": ("h2o", {"next_state": "state", "copy_noise": 1.0}),
 }
 ARMS = list(METHODS)[:5]
-SCORES, LATE = 6, 3  # taken along the way; those that count
+SCORES, LATE = 8, 3  # taken along the way; those that count
+SHOWN = ("return", "simulated", "u", "rank")
 JUDGED = 2_000  # pairs whose gap is estimated
 RANDOM = 1_000  # first steps in a world
 
@@ -216,11 +217,8 @@ def table(results: list[dict]) -> str:
     for result in results:
         groups.setdefault((result["gap"], result["method"]), []).append(result)
     for (gap, name), runs in groups.items():
-        columns = [
-            _spread([r[k] for r in runs if k in r])
-            for k in ("return", "simulated", "u", "rank")
-        ]
-        cells = [gap, name, columns[0], str(len(runs)), *columns[1:]]
+        shown = [_spread([r[k] for r in runs if k in r]) for k in SHOWN]
+        cells = [gap, name, shown[0], str(len(runs)), *shown[1:]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -241,7 +239,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--medium", type=int, default=2_000, help="steps of the log")
     parser.add_argument("--data", type=int, default=1_000, help="real transitions")
-    parser.add_argument("--updates", type=int, default=10_000)
+    parser.add_argument("--updates", type=int, default=8_000)
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--rate", type=float, default=1e-3, help="of learning")
     args = parser.parse_args()

@@ -4,13 +4,13 @@
     D_sas   is (s, a, s') real?   its logits are added to those of D_sa
 
 By Bayes' rule what they say of the same transition gives the ratio of the dynamics
-(Eysenbach et al., 2021; arXiv:2006.13916, section 4), whatever states and actions there
+(Eysenbach et al., 2021; arXiv:2006.13916), whatever states and actions there
 are more of in the one or the other:
 
     log P_real(s' | s, a) / P_sim(s' | s, a) =
         log p_real(s, a, s') - log p_sim(s, a, s') - log p_real(s, a) + log p_sim(s, a)
 
-H2O makes two weights of it (Niu et al., 2022; arXiv:2206.13464, equations 10 to 12):
+H2O makes two weights of it (Niu et al., 2022; arXiv:2206.13464):
 
     w = clip(P_real / P_sim, 1e-5, 1)                    trust in a simulated s'
     u = clip(E_s' log P_sim / P_real, 1e-6, 10)          the gap: how wrong (s, a) is

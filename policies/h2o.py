@@ -100,7 +100,7 @@ class Rows(NamedTuple):
 
 
 def td_loss(qs: Tensor, td_target: Tensor, rows: Rows, weight: Tensor) -> Tensor:
-    """Squared TD error (equation 7): mean of real rows plus weighted mean of others.
+    """Squared TD error: mean of real rows plus weighted mean of others.
 
     Args:
         qs: (K, B), summed over.
@@ -114,7 +114,7 @@ def td_loss(qs: Tensor, td_target: Tensor, rows: Rows, weight: Tensor) -> Tensor
 
 
 def push_loss(qs: Tensor, rows: Rows, share: Tensor) -> Tensor:
-    """Log sum omega exp Q of simulated pairs, less mean Q of real ones (equation 6).
+    """Log sum omega exp Q of simulated pairs, less mean Q of real ones.
 
     Args:
         qs: (K, B), summed over.
