@@ -22,6 +22,8 @@ function of the real data alone anchors the target of all rows:
 
     robostack train h2o --dataset REAL --online sim:WORLD --world WHERE_TO_EVALUATE
 
+Without --online the simulator is the world that the dataset's provenance names.
+
 `trust = false` and `adaptive = false` take w = 1 and omega alike for all pairs.
 
 Where we differ from the paper, and what it changes:
@@ -60,6 +62,7 @@ from ._soft import SoftConfig, SoftLearner
 
 NEEDS_REWARD = True
 ONLINE = True  # learns by acting, in the simulator
+HYBRID = True  # beside a dataset; the simulator is the world that it names, unless told
 
 
 class Config(SoftConfig, frozen=True, forbid_unknown_fields=True):
