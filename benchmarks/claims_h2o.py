@@ -217,13 +217,14 @@ def table(results: list[dict]) -> str:
     for result in results:
         groups.setdefault((result["gap"], result["method"]), []).append(result)
     for (gap, name), runs in groups.items():
-        shown = [_spread([r[k] for r in runs if k in r]) for k in SHOWN]
+        shown = [spread([r[k] for r in runs if k in r]) for k in SHOWN]
         cells = [gap, name, shown[0], str(len(runs)), *shown[1:]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
+    """Return mean and standard deviation."""
     if not values:
         return ""
     digits = 0 if abs(np.mean(values)) > 10 else 2

@@ -67,7 +67,7 @@ def test_the_gap_is_the_mean_of_what_copies_say_within_its_bounds():
 def test_the_gap_is_large_where_the_simulator_is_wrong_and_trust_small(robot):
     """The sign matters: with the other one, good pairs are pushed down."""
     learner, rng = make(robot, h2o), np.random.default_rng(0)
-    for _ in range(400):
+    for _ in range(200):
         batch = toy(rng)
         learner._tell_apart(learner._inputs(batch), learner._rows(batch))
     batch = toy(rng, 512)
@@ -218,7 +218,7 @@ def test_h2o_plus_does_not_push(robot):
 @pytest.mark.parametrize("variant", ["h2o", "h2o_plus"])
 def test_losses_decrease(robot, variant):
     learner, rng = make(robot, h2o, variant=variant), np.random.default_rng(0)
-    losses = [learner.update(toy(rng, 128, terminated=True)) for _ in range(300)]
+    losses = [learner.update(toy(rng, 128, terminated=True)) for _ in range(100)]
     for name in ("loss/critic", "loss/classifiers")[: 2 if variant == "h2o" else 1]:
         first, last = (
             np.mean([float(x[name]) for x in part])
