@@ -47,9 +47,9 @@ class Memory:
             self._columns = tuple(float32(np.array(column)) for column in pairs)
         return self._columns
 
-    def sample(self, rng: np.random.Generator) -> Batch:
+    def sample(self, rng: np.random.Generator, size: int = BATCH_SIZE) -> Batch:
         """Draw a batch; of a memory that grows, without making all columns anew."""
-        drawn = [self._rows[i] for i in rng.integers(len(self._rows), size=BATCH_SIZE)]
+        drawn = [self._rows[i] for i in rng.integers(len(self._rows), size=size)]
         return Batch(*(float32(np.array(c)) for c in zip(*drawn, strict=True)))
 
     def statistics(self) -> Statistics:

@@ -264,7 +264,7 @@ def check(spec: RobotSpec, batch: Batch) -> None:
     """Raise LearnerError if `batch` is misshapen, or not finite but for its rewards."""
     size, observed, acted = len(batch.reward), spec.observation_size, spec.action.size
     shapes = [(size, observed), (size, acted), (size,), (size,), (size, observed)]
-    shapes.append((size,))
+    shapes += [(size,), (size,)]
     for name, column, shape in zip(batch._fields, batch, shapes, strict=True):
         if column is None:
             continue

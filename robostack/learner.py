@@ -28,6 +28,7 @@ class Batch(NamedTuple):
     discount: Array  # (B,)
     next_observation: Array  # (B, O)
     mc_return: Array | None = None  # (B,) discounted return to go of the data
+    lived: Array | None = None  # (B,) 1: the run lived it, 0: it is a dataset's
 
 
 class Statistics(NamedTuple):

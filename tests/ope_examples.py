@@ -24,7 +24,7 @@ SPEC = RobotSpec(
 
 def evidence(episodes, gamma=GAMMA):
     """Return evidence of (observations T+1, actions T, rewards T, terminated)."""
-    columns = {name: [] for name in Batch._fields}
+    columns = {name: [] for name in Batch._fields if name != "lived"}
     episode, step = [], []
     for number, (seen, acted, earned, terminated) in enumerate(episodes):
         discount = np.full(len(acted), gamma)

@@ -53,15 +53,16 @@ class Mixture:
     def draw(self, rng: np.random.Generator) -> Batch:
         """Return a batch, the dataset's part first."""
         size, known = self._recipe.batch_size, self._known
-        if self._replay is None:
-            return self._experience.sample(rng, size, known)
-        ours = self._count(rng, known - self._experience.oldest, len(self._replay))
-        if ours == size:
-            return self._experience.sample(rng, size, known)
-        parts = [self._replay.sample(rng, size - ours)]
+        ours, parts = size, []
+        if self._replay is not None:
+            lived = known - self._experience.oldest
+            ours = self._count(rng, lived, len(self._replay))
+            if ours < size:
+                drawn = self._replay.sample(rng, size - ours)
+                parts.append(_marked(drawn, lived=0.0))
         if ours:
-            parts.append(self._experience.sample(rng, ours, known))
-        return Batch(*map(_concatenate, *parts))
+            parts.append(_marked(self._experience.sample(rng, ours, known), lived=1.0))
+        return Batch(*map(_concatenate, *parts)) if len(parts) > 1 else parts[0]
 
     @property
     def _known(self) -> int:
@@ -73,6 +74,11 @@ class Mixture:
         if share == "uniform":
             return int(rng.binomial(size, lived / (lived + given)))
         return round(size * share)
+
+
+def _marked(batch: Batch, *, lived: float) -> Batch:
+    """Return `batch`, marked with where its rows are from."""
+    return batch._replace(lived=np.full(len(batch.reward), lived, np.float32))
 
 
 def _concatenate(*columns: Array | None) -> Array:

@@ -36,14 +36,26 @@ class Plan(NamedTuple):
     begin: bytes | None  # state of the learner to begin with
 
 
+def simulator(dataset: Dataset) -> str:
+    """Return the address of the one world that the dataset says it is of.
+
+    An import says it by `robot`, a demonstration by `world`.
+    """
+    about = [segment.index.provenance for segment in dataset.segments]
+    named = {p.get("world") or p.get("robot") or "" for p in about}
+    worlds = sorted(name for name in named if name.startswith("sim:"))
+    if len(worlds) != 1:
+        raise RecipeError(
+            f"expected --online sim:WORLD: {dataset.path} is of no world that it "
+            f"names, or of several ({', '.join(worlds) or 'none'})"
+        )
+    return worlds[0]
+
+
 def make_plan(setting: Setting, recipe: Recipe, seed: int, arena: Arena) -> Plan:
     """Gather what the run follows from."""
-    if not getattr(load_algorithm(recipe.algorithm), "NEEDS_REWARD", True):
-        raise RecipeError(
-            f"expected an algorithm that learns from rewards to learn by acting, "
-            f"{recipe.algorithm} imitates what was logged"
-        )
     dataset, replay, data = setting.dataset, None, None
+    _require_fitting(recipe.algorithm, beside_data=dataset is not None)
     parent = begin = None
     if setting.parent:
         there, newest = run.read_newest(setting.parent)
@@ -63,6 +75,20 @@ def make_plan(setting: Setting, recipe: Recipe, seed: int, arena: Arena) -> Plan
     data = data or _rescaled(run.no_data(survey(arena, seed)), recipe)
     about = run.compose(recipe, seed, arena.world.spec, data, online)
     return Plan(about, replay, begin)
+
+
+def _require_fitting(algorithm: str, *, beside_data: bool) -> None:
+    module = load_algorithm(algorithm)
+    if not getattr(module, "NEEDS_REWARD", True):
+        raise RecipeError(
+            f"expected an algorithm that learns from rewards to learn by acting, "
+            f"{algorithm} imitates what was logged"
+        )
+    if getattr(module, "HYBRID", False) and not beside_data:
+        raise RecipeError(
+            f"expected --dataset, the real data that {algorithm} learns from beside "
+            f"its simulator, got none"
+        )
 
 
 def _rescaled(data: Data, recipe: Recipe) -> Data:

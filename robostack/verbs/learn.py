@@ -23,6 +23,7 @@ from tyro.conf import Positional
 from .verb import Verb, VerbError, console, print_json
 
 if TYPE_CHECKING:
+    from robostack.data.dataset import Dataset
     from robostack.training.recipe import Recipe
 
 
@@ -39,7 +40,7 @@ class Train(msgspec.Struct, frozen=True):
     algorithm: Positional[str]  # one of `robostack list algorithms`
     run: Path  # folder of the run
     dataset: Path | None = None  # folder to learn from; online: beside what is lived
-    online: str = ""  # learn by acting in a world, for example sim:gym/Hopper-v5
+    online: str = ""  # learn by acting in a world; h2o: default: the dataset's own
     source: Source = None  # run to go on from online, its recipe `online` by default
     warmup_steps: int | None = None  # of the policy as it is; default: the recipe's
     recipe: str = ""  # one that comes with the algorithm, or a .toml file
@@ -95,6 +96,7 @@ def train(flags: Train) -> int:
     prepare(flags.threads)
     _require_possible(flags)
     dataset = open_dataset(flags.dataset) if flags.dataset else None
+    world = flags.online or _simulator(flags, dataset)
     plan = _recipe(flags, [] if dataset is None else dataset.labellers())
     options = offline.Options(
         seed=flags.seed,
@@ -116,8 +118,8 @@ def train(flags: Train) -> int:
                     f"  update {progress.step}{steps and ','}{steps}: {words}"
                 )
 
-        if flags.online:
-            setting = Setting(flags.online, flags.task, dataset, flags.source)
+        if world:
+            setting = Setting(world, flags.task, dataset, flags.source)
             outcome = online.train(setting, flags.run, plan, options, report)
         else:
             assert dataset is not None
@@ -129,6 +131,15 @@ def train(flags: Train) -> int:
         return 130
     console.print(f"{flags.run}: {outcome.step} updates")
     return 0
+
+
+def _simulator(flags: Train, dataset: Dataset | None) -> str:
+    """Return the world that the data is of, where the algorithm needs one; else ""."""
+    from robostack.training.process import load_algorithm
+    from robostack.training.setting import simulator
+
+    hybrid = getattr(load_algorithm(flags.algorithm), "HYBRID", False)
+    return simulator(dataset) if dataset is not None and hybrid else ""
 
 
 def _require_possible(flags: Train) -> None:

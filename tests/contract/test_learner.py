@@ -11,7 +11,16 @@ from robostack.runtime.session import Batched
 from robostack.spec import ArraySpec, RobotSpec, float32
 
 ALGORITHMS = plugins.names("policies")
-SLOW = {"cql", "cal_ql", "rlpd", "ro2o", "famo2o", "uni_o4", "ppo"}  # most matmuls
+SLOW = {
+    "cql",
+    "cal_ql",
+    "rlpd",
+    "ro2o",
+    "h2o",
+    "famo2o",
+    "uni_o4",
+    "ppo",
+}  # most matmuls
 FRAMES = ["absolute", "delta"]
 SMALL = {"hidden": (32, 32), "epochs": 1, "horizon": 5, "starts": 50}
 STEPS = 60
@@ -78,6 +87,7 @@ def draw(rng, size=64, *, gamma=0.99):
         np.full(size, gamma, np.float32),
         float32(after),
         float32(rng.uniform(-20, 0, size)),
+        float32(np.arange(size) % 2),
     )
 
 

@@ -24,7 +24,7 @@ from robostack.training.evaluate import Arena, EvaluationError
 from robostack.training.journal import Options
 from robostack.training.recipe import RecipeError
 from robostack.training.run import CHECKPOINTS, RunError, load_run
-from robostack.training.setting import Setting
+from robostack.training.setting import Setting, simulator
 
 CHANGES = ["steps=60", "batch_size=16", "hidden=[16]", "evaluate_episodes=1"]
 OPTIONS = Options(seed=4, checkpoint_every=16, report_every=10)
@@ -32,6 +32,7 @@ CASES = {  # algorithm -> (settings, with a dataset)
     "sac": (["random_steps=5", "updates_per_step=0.7"], False),
     "rlpd": (["critics=3", "policy_period=2", "updates_per_step=3"], True),
     "cal_ql": (["samples=2"], True),
+    "h2o": (["variant=h2o_plus", "copies=2"], True),
     "td3_bc": (["online_share=uniform", "replay_capacity=20"], True),
 }
 
@@ -275,6 +276,7 @@ def test_a_world_that_does_not_repeat_itself_is_no_place_to_resume(
     ("algorithm", "changes", "error", "words"),
     [
         ("bc", [], RecipeError, "learns from rewards to learn by acting"),
+        ("h2o", [], RecipeError, "the real data that h2o learns from"),
         ("sac", ["replay_capacity=14"], RecipeError, "at least one episode, 15"),
         ("sac", ["reward_scale=return_range"], RecipeError, "without a dataset"),
     ],
@@ -283,6 +285,17 @@ def test_what_cannot_be_is_a_sentence(tmp_path, algorithm, changes, error, words
     plan = recipe.read(algorithm, "", [*CHANGES, *changes])
     with pytest.raises(error, match=words):
         train(tmp_path / "run", plan)
+
+
+def test_the_simulator_is_the_one_world_that_the_data_is_of(dataset, tmp_path):
+    ours = create(tmp_path / "set", toy_world.SPEC)
+    ours.append([episode(7)], {"robot": "sim:toy"})
+    ours.append([episode(8)], {"source": "by hand", "world": "sim:toy"})
+    assert simulator(ours) == "sim:toy"
+    ours.append([episode(9)], {"robot": "sim:toy/other"})
+    for several in (ours, dataset):
+        with pytest.raises(RecipeError, match="expected --online sim:WORLD"):
+            simulator(several)
 
 
 def test_a_dataset_of_another_robot_is_refused(tmp_path, robot):

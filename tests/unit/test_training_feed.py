@@ -73,6 +73,14 @@ def test_uniform_counts_only_what_the_ring_still_has(experience):
     assert np.mean(counts) == pytest.approx(50.0, abs=1.5)
 
 
+def test_every_row_says_whether_it_was_lived(experience):
+    live(experience, 3)
+    for share, replay in ((0.25, Logs(9)), (1.0, Logs(9)), (0.5, None)):
+        recipe = Recipe(batch_size=64, online_share=share)
+        batch = Mixture(recipe, experience, replay).draw(np.random.default_rng(0))
+        assert np.array_equal(batch.lived, batch.reward == LIVED)
+
+
 def test_without_a_dataset_all_is_of_the_experience(experience):
     live(experience, 3)
     recipe = Recipe(batch_size=8, online_share=0.5)
