@@ -7,6 +7,10 @@ get them too, and one step is judged like a whole episode.
 The DFKI's competition counts a swing-up where the tip stays above the line until the
 end of the run. A single row cannot say "stays", so `success` also asks for slow joints:
 who passes the line in flight is not there yet. Of an episode, look at the last row.
+
+An episode terminates where the readings of an angle end: from there on nobody, task and
+policy included, knows where the arm is, and a learner that spun there would go on
+learning from steps that all look alike.
 """
 
 from __future__ import annotations
@@ -28,12 +32,14 @@ _TORQUE_COST = 0.001  # per (N m)^2
 def task(
     instruction: str,
     height: Callable[[Array], Array],
+    reach: float,
     period_s: float,
     episode_s: float,
 ) -> Task:
     """Return the swing-up of an arm whose tip is at `height(joint_position)`.
 
-    The reward is 1 upright and 0 hanging, less a little for speed and torque.
+    The reward is 1 upright and 0 hanging, less a little for speed and torque. Readings
+    of angles end at +-`reach` [rad].
     """
 
     def reward(columns: Columns) -> Array:
@@ -47,7 +53,8 @@ def task(
         return still & (height(columns["joint_position"]) > LINE)
 
     def terminated(columns: Columns) -> Mask:
-        return np.zeros(len(columns["action"]), np.bool_)
+        wound = np.abs(columns["joint_position"][1:]) >= np.float32(reach)
+        return np.asarray(wound.any(-1))
 
     horizon = round(episode_s / period_s)
     return Task(instruction, horizon, reward, success, terminated)

@@ -58,7 +58,9 @@ def tasks(argument: str = "") -> dict[str, Task]:
     """Return the tasks, all of them functions of logged observations."""
     _kind(argument)
     instruction = "swing both links up and keep them balanced upright"
-    return {"swing_up": _upright.task(instruction, tip_height, PERIOD_S, EPISODE_S)}
+    return {
+        "swing_up": _upright.task(instruction, tip_height, TURNS, PERIOD_S, EPISODE_S)
+    }
 
 
 def tip_height(joint_position: Array) -> Array:

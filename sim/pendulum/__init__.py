@@ -53,7 +53,9 @@ def tasks(argument: str = "") -> dict[str, Task]:
     """Return the tasks, all of them functions of logged observations."""
     _kind(argument)
     instruction = "swing the arm up and keep it balanced upright"
-    return {"swing_up": _upright.task(instruction, tip_height, PERIOD_S, EPISODE_S)}
+    return {
+        "swing_up": _upright.task(instruction, tip_height, TURNS, PERIOD_S, EPISODE_S)
+    }
 
 
 def tip_height(joint_position: Array) -> Array:

@@ -9,6 +9,7 @@ from robostack.plugins import PluginError
 from robostack.robot import Variant
 from robostack.sim import double_pendulum, pendulum
 from robostack.sim._mujoco import mujoco
+from robostack.training.evaluate import evaluate, open_arena
 
 # design_C.1_model_1.0.yml of the DFKI
 M1, M2, L1, R1, R2 = (
@@ -157,6 +158,23 @@ def test_the_reward_of_a_swing_up_is_height_less_speed_and_torque():
     by_hand = [1.0, 0.5 - 0.001 * 4, 0.0 - 0.0005 * 20]
     assert task.reward(episode) == pytest.approx(by_hand, abs=1e-6)
     assert not task.terminated(episode).any()
+
+
+def test_an_episode_ends_where_the_readings_of_an_angle_do():
+    """Beyond, a spinning arm reads, and is paid, as if it hung still."""
+    task, end = double_pendulum.tasks()["swing_up"], double_pendulum.TURNS
+    rows = [[0, 0], [end - 0.01, 0], [0.01 - end, -end], [end, 0], [0, 0]]
+    episode = columns(rows, np.zeros((5, 2)), np.zeros((4, 1)))
+    assert task.terminated(episode).tolist() == [False, True, True, False]
+
+
+def test_an_arm_that_is_driven_round_and_round_ends_its_episode():
+    arena = open_arena("sim:pendulum")
+    try:
+        found = evaluate(lambda _: np.float32([5.0]), arena, episodes=1)
+    finally:
+        arena.world.close()
+    assert 50 < found.lengths[0] < 150
 
 
 @pytest.mark.parametrize(
