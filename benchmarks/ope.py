@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/ope"))
     parser.add_argument("--gamma", type=float, default=0.99)
     parser.add_argument("--episodes", type=int, default=50)
-    parser.add_argument("--estimators", nargs="+", default=["fqe", "wis"])
+    parser.add_argument("--estimators", nargs="+", default=["fqe", "wis", "am_q"])
     parser.add_argument("--seeds", type=int, default=1, help="fits in one estimate")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3, help="whole estimates")

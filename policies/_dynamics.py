@@ -1,4 +1,4 @@
-"""A learned model of what comes next, and what a policy is worth in it.
+"""A learned model of what comes next.
 
     z = (o - mean) / std                                   standardized observation
     z' - z ~ N(mu_m(z, a), var_m(z, a))                    M members, one batched matmul
@@ -9,21 +9,15 @@ al., 2020; arXiv:2005.13239): Gaussian likelihood, log-variances within learned 
 weight decay that grows with depth, and elites, the members that are best on transitions
 held out.
 
-AM-Q (Lei et al., 2024; arXiv:2311.03351, section 3.3) is the mean of Q along H steps of
-a policy in the model. Every start follows one elite all along (TS-infinity of the first
-paper), which costs one member's work instead of E. It draws from its own generator, so
-that all policies meet the same luck.
-
 Where we differ: termination is learned, for want of a formula for every robot; what
 comes after an end is not learned, since nobody asks; rewards are not predicted, since
-AM-Q reads none; all members see the same batches, and differ by how they began;
-imagined observations stay in the box of those seen, so that a model that explodes
-gives a poor policy no endless Q.
+AM-Q (`_judge.py`) reads none; all members see the same batches, and differ by how they
+began; imagined observations stay in the box of those seen, so that a model that
+explodes gives a poor policy no endless Q.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +34,6 @@ _BOUND_WEIGHT = 0.01  # how much the bounds are drawn together
 _MULTIPLIER = np.uint32(0x9E3779B1)  # golden ratio, as hashes use it
 _FIRST_DECAY = 0.25  # weight decay of the first layer, of that of the last
 _FORGET = 0.01  # of the held-out error, per update
-
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Prediction(NamedTuple):
@@ -212,37 +204,3 @@ def dynamics_adam(
     rest = [layer.get_parameter("bias") for layer in layers]
     groups.append({"params": [*rest, dynamics.log_var_low, dynamics.log_var_high]})
     return torch.optim.Adam(groups, lr=learning_rate, fused=True)
-
-
-@torch.no_grad()
-def am_q(
-    policy: Callable[[Tensor], Tensor],
-    q: Callable[[Tensor, Tensor], Tensor],
-    step: Step,
-    starts: Tensor,
-    horizon: int,
-    *,
-    count_ended: bool = False,
-) -> Tensor:
-    """Return the mean Q (N,) of N policies along `horizon` imagined steps.
-
-    Args:
-        policy: actions (N, ..., A) at states (N, ..., O).
-        q: their values (N, ...).
-        step: the states that follow, and where the episode ended; as `Dynamics.step`.
-        starts: (N, ..., O), the same for every policy.
-        horizon: H [steps].
-        count_ended: steps after an end count as 0; else they are left out of the mean,
-            as in the authors' code, and ending early costs nothing.
-    """
-    alive = torch.ones(starts.shape[:-1], device=starts.device)
-    total, count, state = torch.zeros_like(alive), torch.zeros_like(alive), starts
-    for _ in range(horizon):
-        action = policy(state)
-        total += alive * q(state, action)
-        count += alive
-        state, ended = step(state, action)
-        alive = alive * ~ended
-    if count_ended:
-        count = torch.full_like(count, horizon)
-    return total.flatten(1).sum(-1) / count.flatten(1).sum(-1)

@@ -2,7 +2,7 @@
 
     fit        critics    those of IQL, shared by all and frozen afterwards
                policies   n clones that disagree                     (`_ensemble.py`)
-               dynamics   an ensemble, for judging                   (`_dynamics.py`)
+               dynamics   an ensemble, for judging     (`_dynamics.py`, `_judge.py`)
     improve    candidate  a ~ pi_i at states of the data, A = min_k Q - V, standardized;
                           PPO's clipped step on the candidate, ratio to pi_i
                gate       every so often: where the candidate's AM-Q is above the best
@@ -54,11 +54,12 @@ from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import RobotSpec, float32
 
 from ._codec import STD_FLOOR, ActionFrame, Codec, Deployed
-from ._dynamics import Dynamics, Truth, am_q, dynamics_adam, held_out, holdout_rate
+from ._dynamics import Dynamics, dynamics_adam, held_out
 from ._ensemble import Chosen, alone, assignment, disagreement, replace
 from ._export import export_onnx
 from ._gate import Gate
 from ._gaussian import BoundedGaussianPolicy, density, pairwise_kl
+from ._judge import Critics, am_q, fit_dynamics
 from ._learner import (
     Inputs,
     Mean,
@@ -69,8 +70,8 @@ from ._learner import (
     make_critics,
     minimize,
 )
-from ._losses import cloning_loss, critic_loss, value_loss
-from ._nets import Mlp, polyak_update
+from ._losses import cloning_loss
+from ._nets import Mlp
 from ._ppo import OnPolicy, PpoConfig, clipped_loss, descend, standardized
 
 NEEDS_REWARD = True
@@ -177,6 +178,7 @@ class Learner(TorchLearner):
         self.critic, self.target = make_critics(
             codec, config.critic_hidden or hidden, self._rng, members=config.critics
         )
+        self._critics = Critics(self.value, self.critic, self.target)
         self.dynamics = self._make_dynamics(statistics)
         self.gate = Gate(config.members, config.starts, size, self._device)
         self._ppo = OnPolicy(self.policy, self.value, config, self._rng)
@@ -221,7 +223,7 @@ class Learner(TorchLearner):
         if self._config.phase == "online":
             known = self._ppo.update(inputs, member=self.gate.chosen)
         elif self._updates < self._phases.fit_end:
-            known = self._fit_critics(inputs) | self._fit_dynamics(batch, inputs)
+            known = self._fit(batch, inputs)
             if self._updates < self._phases.cloning_end:
                 known |= self._clone(inputs)
             self.gate.remember(inputs.observation, self._updates)
@@ -236,35 +238,19 @@ class Learner(TorchLearner):
         policy = alone(self.policy, int(self.gate.chosen))
         return export_onnx(Deployed(self._codec, policy), self.spec)
 
-    def _fit_critics(self, inputs: Inputs) -> dict[str, SupportsFloat]:
-        """Take the step of IQL on value function and critics."""
-        here, after = inputs.observations.chunk(2)
-        with torch.no_grad():
-            q = self.target.q(here, inputs.action).amin(0)
-        v = self.value(here).squeeze(-1)
-        v_loss = value_loss(q, v, self._config.expectile)
-        minimize(v_loss, self._adams["value"])
-        with torch.no_grad():
-            td_target = inputs.td_target(self.value(after).squeeze(-1))
-        q_loss = critic_loss(self.critic.q(here, inputs.action), td_target)
-        minimize(q_loss, self._adams["critic"])
-        polyak_update(self.target, self.critic, self._config.target_rate)
-        return {"loss/value": Mean(v_loss), "loss/critic": Mean(q_loss), "v": Mean(v)}
-
-    def _fit_dynamics(self, batch: Batch, inputs: Inputs) -> dict[str, SupportsFloat]:
-        out = held_out(batch.observation, batch.action, self._config.holdout)
+    def _fit(self, batch: Batch, inputs: Inputs) -> dict[str, SupportsFloat]:
+        """Take a step on critics and dynamics."""
+        config = self._config
+        out = held_out(batch.observation, batch.action, config.holdout)
         kept = torch.from_numpy(float32(~out)).to(self._device)
-        here, after = inputs.observations.chunk(2)
-        ended = (inputs.discount == 0).float()
-        truth = Truth(self.dynamics.truth(here, after, ended), ended, kept)
-        prediction = self.dynamics(here, inputs.action)
-        loss = self.dynamics.loss(prediction, truth)
-        minimize(loss, self._adams["dynamics"])
-        self.dynamics.watch(prediction, truth, here, holdout_rate(self._updates))
-        return {
-            "loss/dynamics": Mean(loss),
-            "error/dynamics": Mean(self.dynamics.error),
-        }
+        return self._critics.fit(
+            inputs,
+            self._adams,
+            expectile=config.expectile,
+            target_rate=config.target_rate,
+        ) | fit_dynamics(
+            self.dynamics, inputs, kept, self._adams["dynamics"], self._updates
+        )
 
     def _clone(self, inputs: Inputs) -> dict[str, SupportsFloat]:
         """Take a step on the policies: do what the data does, and disagree."""
@@ -296,7 +282,7 @@ class Learner(TorchLearner):
             action = mean + log_std.exp() * self._noise(*mean.shape[:2])
             before = density(mean, log_std, action)
             here = observation.expand(len(mean), -1, -1)
-            q = self._q(here, action.clamp(-1.0, 1.0))
+            q = self._critics.q(here, action.clamp(-1.0, 1.0))
             advantage = standardized(q - self.value(observation).squeeze(-1))
         now = density(*self.candidate.moments(observation), action)
         ratio = (now - before).exp()
@@ -330,18 +316,12 @@ class Learner(TorchLearner):
         luck = torch.Generator(self._device).manual_seed(_LUCK)
         return am_q(
             lambda state: policies(state.flatten(1, 2)).view(*state.shape[:-1], -1),
-            self._q,
+            self._critics.q,
             lambda state, action: self.dynamics.step(state, action, elites, luck),
             starts.expand(config.members, -1, -1, -1),
             config.horizon,
             count_ended=config.count_ended,
         )
-
-    def _q(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Return the least critic's answer (...) at (..., O) and (..., A)."""
-        last = action.dim() - 2
-        q = self.target.q(observation.flatten(0, last), action.flatten(0, last))
-        return q.amin(0).view(action.shape[:-1])
 
     def _nothing(self) -> dict[str, SupportsFloat]:
         """Return the metrics of phases that have not been, so that names stay."""

@@ -33,23 +33,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robostack.learner import Batch, LearnerError
-from robostack.spec import Array, float32
+from robostack.learner import LearnerError
+from robostack.spec import float32
 from robostack.training.ope import (
     Candidate,
     Estimate,
     Evidence,
     Numbers,
     Options,
-    percentiles,
 )
 
 from .._learner import adam, check_reward, cosine, make_device, minimize
 from .._nets import Critic, polyak_update
+from ._logs import Scale, ask, intervals, weights
 
 _TICK = 100  # updates between two reports
-_ROWS = 8192  # of one question to a policy
-_FLOOR = 1e-3  # added to spreads, so that constant columns stay finite
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,26 +84,6 @@ class Columns(NamedTuple):
     weight: Tensor  # (S, N), of the episode that each is of; 1 in the mean
 
 
-class Scale(NamedTuple):
-    """Between the robot's units and those of critics."""
-
-    mean: Array  # (O,)
-    std: Array  # (O,)
-    middle: Array  # (A,)
-    half: Array  # (A,)
-    returns: float  # a return of 1, to a critic
-    low: float  # what a critic may be taught, in its own unit
-    high: float
-
-    def observation(self, observation: Array) -> Array:
-        """Return `observation` (N, O), standardized."""
-        return (observation - self.mean) / self.std
-
-    def action(self, action: Array) -> Array:
-        """Return `action` (..., A), bounds at -1 and 1."""
-        return float32((action - self.middle) / self.half)
-
-
 def estimate(
     evidence: Evidence,
     candidates: Sequence[Candidate],
@@ -115,7 +93,7 @@ def estimate(
 ) -> list[Estimate]:
     """Judge all candidates in one training."""
     values = start_values(evidence, candidates, config, options, report)
-    lows, highs = _intervals(values, options)
+    lows, highs = intervals(values, options)
     points = values.mean((1, 2))
     rows = zip(candidates, points, lows, highs, strict=True)
     return [Estimate(c.name, "fqe", float(v), lo, hi, None) for c, v, lo, hi in rows]
@@ -132,11 +110,11 @@ def start_values(
     check_reward(evidence.transitions)
     device = make_device(config.device)
     rng = np.random.default_rng(options.seed)
-    scale = _scale(evidence)
+    scale = Scale.of(evidence)
     columns = _columns(evidence, candidates, options, scale, rng)
     columns = Columns(*(column.to(device) for column in columns))
     critic = fit(columns, scale, config, options.seed, report)
-    first = np.stack([_ask(c, evidence.starts, options, rng) for c in candidates])
+    first = np.stack([ask(c, evidence.starts, options, rng) for c in candidates])
     observation = torch.from_numpy(scale.observation(evidence.starts)).to(device)
     action = torch.from_numpy(scale.action(first)).to(device)
     with torch.inference_mode():
@@ -229,32 +207,6 @@ def _pairs(observation: Tensor, action: Tensor, seeds: int) -> tuple[Tensor, Ten
     return observation.expand(len(action), *observation.shape), action
 
 
-def _scale(evidence: Evidence) -> Scale:
-    batch, spec, gamma = evidence.transitions, evidence.spec, evidence.gamma
-    low, high = float32(spec.action.low), float32(spec.action.high)
-    half = float32((high - low) / 2)
-    half[half == 0] = 1.0  # an element that cannot move
-    returns = _spread(batch)
-    worst, best = float(batch.reward.min()), float(batch.reward.max())
-    longest = 1.0 / (1.0 - gamma) if gamma < 1 else np.inf
-    return Scale(
-        mean=batch.observation.mean(0),
-        std=batch.observation.std(0) + np.float32(_FLOOR),
-        middle=float32((low + high) / 2),
-        half=half,
-        returns=returns,
-        low=min(worst, worst * longest) / returns,
-        high=max(best, best * longest) / returns,
-    )
-
-
-def _spread(batch: Batch) -> float:
-    """Return the root mean square of the data's returns to go, or 1 if that is 0."""
-    assert batch.mc_return is not None
-    size = float(np.sqrt(np.square(batch.mc_return, dtype=np.float64).mean()))
-    return size or 1.0
-
-
 def _columns(
     evidence: Evidence,
     candidates: Sequence[Candidate],
@@ -264,8 +216,8 @@ def _columns(
 ) -> Columns:
     batch = evidence.transitions
     assert batch.mc_return is not None
-    asked = [_ask(c, batch.next_observation, options, rng) for c in candidates]
-    weight = _weights(options.seeds, len(evidence.starts), rng)
+    asked = [ask(c, batch.next_observation, options, rng) for c in candidates]
+    weight = weights(options.seeds, len(evidence.starts), rng)
     arrays = (
         scale.observation(batch.observation),
         scale.action(batch.action),
@@ -277,47 +229,3 @@ def _columns(
         weight[:, evidence.episode],
     )
     return Columns(*(torch.from_numpy(float32(array)) for array in arrays))
-
-
-def _weights(seeds: int, episodes: int, rng: np.random.Generator) -> Numbers:
-    """Return weights (S, E) of episodes, 1 in the mean of each seed."""
-    if seeds == 1:
-        return np.ones((1, episodes))
-    drawn = rng.exponential(size=(seeds, episodes))
-    weight: Numbers = drawn / drawn.mean(1, keepdims=True)
-    return weight
-
-
-def _ask(
-    candidate: Candidate,
-    observation: Array,
-    options: Options,
-    rng: np.random.Generator,
-) -> Array:
-    """Return what `candidate` does (N, A) at `observation` (N, O), in blocks."""
-    blocks = range(0, len(observation), _ROWS)
-    drawing = rng if options.draw else None
-    return np.concatenate(
-        [candidate.act(observation[i : i + _ROWS], drawing) for i in blocks]
-    )
-
-
-def _intervals(values: Numbers, options: Options) -> tuple[list[float], list[float]]:
-    """Return the ends of the intervals of `values` (P, S, E).
-
-    Bootstrap of both: a fit is drawn, and first observations with replacement. All
-    policies are judged by the same draws.
-    """
-    rng = np.random.default_rng(options.seed)
-    _, seeds, episodes = values.shape
-    drawn = np.stack(
-        [
-            values[:, rng.integers(seeds)][
-                :, rng.integers(episodes, size=episodes)
-            ].mean(1)
-            for _ in range(options.resamples)
-        ],
-        axis=1,
-    )
-    ends = [percentiles(row, options) for row in drawn]
-    return [low for low, _ in ends], [high for _, high in ends]

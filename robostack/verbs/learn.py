@@ -57,7 +57,8 @@ class Evaluate(msgspec.Struct, frozen=True):
     """Judge a run or a bundle in a world, in this process, or from logs alone.
 
     --ope tells from --dataset what policies would earn that never acted: fqe learns
-    their critics, several at once; wis reweighs what was logged.
+    their critics, several at once; wis reweighs what was logged; am_q is a score from
+    a learned model, to rank policies by, and no return.
     """
 
     policy: Positional[tuple[Path, ...]]  # run or .onnx file; with --ope any number
@@ -66,7 +67,7 @@ class Evaluate(msgspec.Struct, frozen=True):
     episodes: int = 20
     seed: int = 0
     d4rl_task: str = ""  # also the normalized score, if the world is that very task
-    ope: str = ""  # estimators, with commas between: fqe,wis
+    ope: str = ""  # estimators, with commas between: fqe,wis,am_q
     dataset: Path | None = None  # folder of the logs to tell from
     labeller: str = ""  # whose rewards; default: the only ones there
     gamma: float = 0.99  # discount per step of what is estimated

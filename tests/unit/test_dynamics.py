@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from robostack.policies import _dynamics  # noqa: E402
+from robostack.policies import _dynamics, _judge  # noqa: E402
 from robostack.policies._dynamics import Prediction, Truth  # noqa: E402
 
 SPREAD = 0.1  # of the toy's motion
@@ -213,9 +213,7 @@ def test_am_q_is_the_mean_of_q_along_the_way_by_hand():
     def step(state, action):
         return state + action, torch.zeros(state.shape[:-1], dtype=torch.bool)
 
-    found = _dynamics.am_q(
-        stride.expand_as, lambda s, a: (s + a)[..., 0], step, starts, 3
-    )
+    found = _judge.am_q(stride.expand_as, lambda s, a: (s + a)[..., 0], step, starts, 3)
     first = [0 + 1, 1 + 1, 2 + 1, 1 + 1, 2 + 1, 3 + 1]
     second = [0 + 2, 2 + 2, 4 + 2, 1 + 2, 3 + 2, 5 + 2]
     assert found.tolist() == pytest.approx([sum(first) / 6, sum(second) / 6])
@@ -231,7 +229,7 @@ def test_am_q_leaves_out_what_comes_after_an_end_or_counts_it_as_nothing(
     def step(state, action):
         return state, state[..., 0] == 0.0
 
-    found = _dynamics.am_q(
+    found = _judge.am_q(
         lambda s: s,
         lambda s, a: torch.ones(s.shape[:-1]),
         step,
@@ -248,7 +246,7 @@ def test_am_q_in_the_learned_model_ranks_policies_as_the_real_motion_does(traine
     elites = trained.elites(2)
     start = torch.rand(2, 32, 2, generator=rng(5)) * 0.8 - 0.8
     generator = rng(6)
-    score = _dynamics.am_q(
+    score = _judge.am_q(
         lambda s: (gains * s[..., 1:]).clamp(-1, 1),
         lambda s, a: -s.square().sum(-1),
         lambda s, a: trained.step(s, a, elites, generator),

@@ -6,30 +6,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from ope_examples import GAMMA, always, chain, evidence  # noqa: E402
+
 from robostack import plugins  # noqa: E402
 from robostack.cli import main  # noqa: E402
 from robostack.data.dataset import create  # noqa: E402
 from robostack.data.episode import End, Episode  # noqa: E402
-from robostack.learner import Batch, LearnerError, Statistics  # noqa: E402
-from robostack.policies._ope import fqe, wis  # noqa: E402
-from robostack.spec import ArraySpec, RobotSpec, float32  # noqa: E402
+from robostack.learner import LearnerError, Statistics  # noqa: E402
+from robostack.policies._ope import _logs, fqe, wis  # noqa: E402
+from robostack.spec import float32  # noqa: E402
 from robostack.training import ope  # noqa: E402
-from robostack.training.ope import Candidate, Evidence, OpeError, Options  # noqa: E402
+from robostack.training.ope import OpeError, Options  # noqa: E402
 
-GAMMA = 0.9
-SPEC = RobotSpec(
-    name="chain",
-    control_period_s=0.02,
-    command_timeout_s=0.1,
-    control="normalized",
-    tracks="",
-    observation={"place": ArraySpec.uniform(("x",), "m", 0.0, 2.0)},
-    cameras={},
-    action=ArraySpec.uniform(("go",), "", -1.0, 1.0),
-    home=(0.0,),
-    max_action_step=(2.0,),
-    conventions={},
-)
 QUICK = fqe.Config(
     regression_updates=50,
     updates=200,
@@ -38,42 +26,6 @@ QUICK = fqe.Config(
     target_rate=0.3,
     learning_rate=5e-3,
 )
-
-
-def evidence(episodes, gamma=GAMMA):
-    """Return evidence of (observations T+1, actions T, rewards T, terminated)."""
-    columns = {name: [] for name in Batch._fields}
-    episode, step = [], []
-    for number, (seen, acted, earned, terminated) in enumerate(episodes):
-        discount = np.full(len(acted), gamma)
-        discount[-1] = 0.0 if terminated else gamma
-        rows = seen[:-1], acted, earned, discount, seen[1:], np.cumsum(earned)
-        for name, row in zip(columns, rows, strict=True):
-            columns[name].append(float32(row))
-        episode += [number] * len(acted)
-        step += range(len(acted))
-    joined = {name: np.concatenate(rows) for name, rows in columns.items()}
-    for name in ("observation", "next_observation", "action"):
-        joined[name] = joined[name][:, None]
-    starts = float32([[seen[0]] for seen, *_ in episodes])
-    batch = Batch(**joined)
-    return Evidence(SPEC, batch, np.array(episode), np.array(step), starts, gamma)
-
-
-def chain(rng, count=60, *, terminated=True):
-    """Walk 0 -> 1 -> 2 -> end: reward 1 for action 1 (sign), 0 for -1, at random."""
-    return [
-        ([0, 1, 2, 2], a := rng.choice([-1.0, 1.0], 3), (a > 0) * 1.0, terminated)
-        for _ in range(count)
-    ]
-
-
-def always(name, action, log_prob=None):
-    return Candidate(
-        name,
-        lambda seen, rng: np.full((len(seen), 1), action, np.float32),
-        log_prob,
-    )
 
 
 def test_fqe_finds_the_known_values_of_a_chain_for_all_policies_at_once():
@@ -111,24 +63,24 @@ def test_a_policy_is_judged_the_same_beside_others_of_its_ensemble():
 
 def test_targets_stay_within_what_rewards_can_add_up_to():
     logs = evidence(chain(np.random.default_rng(0)))
-    scale = fqe._scale(logs)
+    scale = _logs.Scale.of(logs)
     assert scale.high * scale.returns == pytest.approx(1 / (1 - GAMMA))
     assert scale.low == 0.0
 
 
 def test_an_episode_counts_by_its_weight():
-    weight = fqe._weights(3, 500, np.random.default_rng(0))
+    weight = _logs.weights(3, 500, np.random.default_rng(0))
     assert weight.mean(1) == pytest.approx([1, 1, 1])
     assert weight.std(1) == pytest.approx([1, 1, 1], abs=0.2)  # exponential
-    assert (fqe._weights(1, 4, np.random.default_rng(0)) == 1).all()
+    assert (_logs.weights(1, 4, np.random.default_rng(0)) == 1).all()
 
 
 def test_the_interval_knows_of_the_spread_over_fits_and_over_episodes():
     fits = np.stack([np.full(100, 1.0), np.full(100, 3.0)])[None]  # (P, S, E)
-    low, high = fqe._intervals(fits, Options())
+    low, high = _logs.intervals(fits, Options())
     assert (low, high) == ([1.0], [3.0])
     starts = np.random.default_rng(0).normal(0, 1, (1, 1, 400))
-    (low,), (high,) = fqe._intervals(starts, Options())
+    (low,), (high,) = _logs.intervals(starts, Options())
     assert high - low == pytest.approx(2 * 1.96 / math.sqrt(400), rel=0.15)
 
 
@@ -212,13 +164,13 @@ def test_intervals_cover_as_often_as_they_say():
 
 
 def test_an_unknown_estimator_is_named_with_those_there_are():
-    with pytest.raises(OpeError, match=r"expected one of .*fqe, wis"):
+    with pytest.raises(OpeError, match=r"expected one of am_q, fqe, wis"):
         ope.estimate("fqa", evidence(TWO), [])
 
 
 def test_estimators_are_no_algorithms():
-    assert {"fqe", "wis"} <= set(ope.names())
-    assert not {"_ope", "fqe", "wis"} & set(plugins.names("policies"))
+    assert ope.names() == ["am_q", "fqe", "wis"]
+    assert not {"_ope", "am_q", "fqe", "wis"} & set(plugins.names("policies"))
 
 
 @pytest.mark.parametrize("algorithm", ["bc", "sac"])
