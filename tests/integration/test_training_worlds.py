@@ -41,3 +41,12 @@ def test_a_run_in_a_world_of_mujoco_goes_on_to_the_bit(tmp_path, world):
         files = [(folder / name).read_bytes() for name in ("metrics.jsonl", FILE)]
         final.append((checkpoint.newest(folder / CHECKPOINTS), files))
     assert final[0] == final[1]
+
+
+@pytest.mark.slow
+def test_sac_learns_to_swing_a_pendulum_up_and_to_keep_it_there(tmp_path):
+    """From nothing, by the recipe; hanging earns 0, upright all along 500."""
+    plan = recipe.read("sac", "pendulum", ["steps=5_000"])
+    outcome = online.train(Setting("sim:pendulum"), tmp_path / "run", plan)
+    assert outcome.evaluation["evaluation/success"] == 1.0
+    assert outcome.evaluation["evaluation/return"] > 400
