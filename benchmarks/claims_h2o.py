@@ -36,6 +36,10 @@ METHODS = {
     "naive": ("h2o", ALIKE),
     "h2o": ("h2o", {}),
     "h2o_plus": ("h2o", {"variant": "h2o_plus"}),
+    "h2o_plus_robot": (
+        "h2o",
+        {"variant": "h2o_plus", "expectile": 0.9, "anchor": 0.1},
+    ),
     "no_omega": ("h2o", {"adaptive": False}),
     "no_w": ("h2o", {"trust": False}),
     "authors_input": ("h2o", {"next_state": "state", "copy_noise": 1.0}),
@@ -225,11 +229,12 @@ def table(results: list[dict]) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Return mean and standard deviation."""
+    """Return mean and sample standard deviation."""
     if not values:
         return ""
-    digits = 0 if abs(np.mean(values)) > 10 else 2
-    return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
+    mean, deviation = np.mean(values), np.std(values, ddof=len(values) > 1)
+    digits = 0 if abs(mean) > 10 else 2
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def main() -> None:

@@ -59,8 +59,8 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--data", type=int, default=5_000, help="transitions each")
-    parser.add_argument("--updates", type=int, default=2_000)
+    parser.add_argument("--data", type=int, default=2_000, help="transitions each")
+    parser.add_argument("--updates", type=int, default=1_000)
     parser.add_argument("--rate", type=float, default=1e-3, help="of learning")
     args = parser.parse_args()
     print("| gap | input | mean u | rank |\n|---|---|---|---|", flush=True)
