@@ -17,7 +17,7 @@ demo: $(READY)  ## the whole circle on an embedded twin; ends in demo/report.htm
 
 test: $(READY)  ## the default test suite
 	$(BIN)/python -m pytest -n 2 -m "not alone and $(DEFAULT)"
-	$(BIN)/python -m pytest -m "alone and $(DEFAULT)"
+	$(BIN)/python -m pytest -m "alone and $(DEFAULT)" tests/integration tests/faults
 
 slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
