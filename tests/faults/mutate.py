@@ -87,12 +87,18 @@ def attempt(mutation: Mutation) -> Result:
 
 
 def baseline(mutations: list[Mutation]) -> str:
-    """Return what fails without any mutation, or an empty string."""
+    """Return what fails without any mutation, or an empty string.
+
+    Some of the tests keep real time, and a busy computer does not: twice counts.
+    """
     tests = tuple(dict.fromkeys(test for m in mutations for test in m.tests))
     with tempfile.TemporaryDirectory(prefix="robostack-mutant-") as name:
         assemble(Path(name))
-        code, words = run_tests(Path(name), tests)
-    return "" if code == PASSED else words
+        for _ in range(2):
+            code, words = run_tests(Path(name), tests)
+            if code == PASSED:
+                return ""
+    return words
 
 
 def main() -> int:

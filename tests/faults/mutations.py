@@ -243,7 +243,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a limits file that widens",
-        "P5",
+        "P1",
         "robostack/limits_file.py",
         'if value < most if field == "low" else value > most:',
         "if False:",
@@ -379,5 +379,57 @@ MUTATIONS = (
         'if state == "safe" and self._ending.safe == "damp":',
         "if False:",
         ("tests/unit/test_endings.py",),
+    ),
+    Mutation(
+        "a time to live that a client widens",
+        "P1",
+        "robostack/node/pilot.py",
+        "min(command.ttl_s, self._limits.command_timeout_s)",
+        "command.ttl_s",
+        ("tests/unit/test_node_commands.py", "tests/unit/test_node_supervisor.py"),
+    ),
+    Mutation(
+        "other limits stated in the handshake",
+        "P1",
+        "robostack/node/service.py",
+        "            self._face.limits,\n",
+        "            type(self._face.limits)(\n"
+        "                *(getattr(self._face.limits, name)\n"
+        "                  for name in self._face.limits.__struct_fields__[:-1]),\n"
+        "                9.0,\n"
+        "            ),\n",
+        ("tests/unit/test_node_limits.py", "tests/unit/test_node_service.py"),
+    ),
+    Mutation(
+        "a policy for another robot welcome",
+        "P2",
+        "robostack/node/service.py",
+        "hello.robot is not None and hello.robot != robot",
+        "False",
+        ("tests/unit/test_node_service.py",),
+    ),
+    Mutation(
+        "another protocol welcome",
+        "P2",
+        "robostack/node/service.py",
+        "if hello.protocol != PROTOCOL:",
+        "if False:",
+        ("tests/unit/test_node_service.py",),
+    ),
+    Mutation(
+        "generation ignored",
+        "P7",
+        "robostack/node/supervisor.py",
+        "machine.generation != generation or machine.state",
+        "machine.state",
+        ("tests/unit/test_node_supervisor.py",),
+    ),
+    Mutation(
+        "the end of a recording lost",
+        "P12",
+        "robostack/node/recorder.py",
+        "    _take_the_rest(listener, session)\n\n",
+        "\n",
+        ("tests/integration/test_data_killed.py",),
     ),
 )
