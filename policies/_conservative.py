@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, SupportsFloat
+from typing import NamedTuple, SupportsFloat, TypeVar
 
 import torch
 from torch import Tensor
 
-from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec
+from robostack.learner import Batch, LearnerError
 
 from ._learner import Inputs, Mean, Rim, check_reward, minimize, minimize_sum
 from ._losses import cloning_loss, critic_loss
@@ -57,6 +56,9 @@ class ConservativeConfig(SoftConfig, frozen=True, forbid_unknown_fields=True):
                 f"expected samples > 0, gradient_samples >= 0 and alpha >= 0, got "
                 f"{self.samples}, {self.gradient_samples} and {self.alpha}"
             )
+
+
+AnyConservative = TypeVar("AnyConservative", bound=ConservativeConfig)
 
 
 class Proposals(NamedTuple):
@@ -93,23 +95,12 @@ def penalty(soft_max: Tensor, logged: Tensor) -> Tensor:
     return (soft_max - logged).mean(-1)
 
 
-class ConservativeLearner(SoftLearner):
+class ConservativeLearner(SoftLearner[AnyConservative]):
     """The networks of CQL and their update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: ConservativeConfig,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        extra = {} if config.gap is None else {"penalty": 1.0}
-        super().__init__(
-            spec, config, statistics=statistics, seed=seed, multipliers=extra
-        )
-        self._config: ConservativeConfig = config
+    def _begin_multipliers(self) -> dict[str, float]:
+        penalty = {} if self._config.gap is None else {"penalty": 1.0}
+        return super()._begin_multipliers() | penalty
 
     def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step on critic, policy and multipliers.

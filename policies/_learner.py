@@ -14,7 +14,7 @@ import math
 import pickle
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, Generic, NamedTuple, SupportsFloat, TypeVar
 
 import numpy as np
 import torch
@@ -71,18 +71,33 @@ class Rim(SupportsFloat):
         return float((self._action.abs() >= EDGE).float().mean())
 
 
-class TorchLearner:
-    """Fulfils robostack.learner.Learner; an algorithm adds `_update`."""
+Told = TypeVar("Told", bound=Settings)
+
+
+class TorchLearner(Generic[Told]):
+    """Fulfils robostack.learner.Learner; an algorithm adds `_build` and `_update`."""
 
     def __init__(
-        self, spec: RobotSpec, settings: Settings, statistics: Statistics, seed: int
+        self,
+        spec: RobotSpec,
+        config: Told,
+        *,
+        statistics: Statistics,
+        steps: int,
+        seed: int,
     ) -> None:
         self.spec = spec
-        self._device = make_device(settings.device)
-        self._precision = settings.precision
-        self._codec = Codec.configured(spec, statistics, settings).to(self._device)
+        self._config = config
+        self._steps = steps  # of schedules
+        self._device = make_device(config.device)
+        self._codec = Codec.configured(spec, statistics, config).to(self._device)
         self._rng = torch.Generator(self._device).manual_seed(seed)
         self._updates = 0
+        self._build(statistics)
+
+    def _build(self, statistics: Statistics) -> None:
+        """Make networks and optimizers, and `_adopt` them."""
+        raise NotImplementedError
 
     def _adopt(
         self,
@@ -90,7 +105,7 @@ class TorchLearner:
         nets: Mapping[str, nn.Module],
         optimizers: Mapping[str, torch.optim.Optimizer],
     ) -> None:
-        """Take charge of everything that is saved; call at the end of __init__."""
+        """Take charge of everything that is saved; call at the end of `_build`."""
         self._policy = policy
         self.stochastic = policy.stochastic
         self._nets = nn.ModuleDict({"codec": self._codec, **nets})
@@ -98,7 +113,7 @@ class TorchLearner:
 
     def update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Learn from `batch`; return metrics, computed where somebody reads them."""
-        with computing(self._precision):
+        with computing(self._config.precision):
             return self._update(batch)
 
     def _update(self, batch: Batch) -> dict[str, SupportsFloat]:

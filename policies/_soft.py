@@ -12,14 +12,12 @@ subset of the ensemble (Chen et al., 2021; arXiv:2101.05982) where that is small
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Literal, SupportsFloat
+from typing import Literal, SupportsFloat, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec
 
 from ._codec import Deployed
 from ._learner import (
@@ -71,6 +69,9 @@ class SoftConfig(Settings, frozen=True, forbid_unknown_fields=True):
             raise LearnerError(f"expected temperature > 0, got {self.temperature}")
 
 
+AnySoft = TypeVar("AnySoft", bound=SoftConfig)
+
+
 class Multiplier(nn.Module):
     """A positive number, learned by its logarithm."""
 
@@ -93,21 +94,11 @@ def multiplier_loss(multiplier: Tensor, excess: Tensor) -> Tensor:
     return -(multiplier * excess.detach()).mean()
 
 
-class SoftLearner(TorchLearner):
+class SoftLearner(TorchLearner[AnySoft]):
     """The networks of a soft actor-critic and their update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: SoftConfig,
-        *,
-        statistics: Statistics,
-        seed: int,
-        multipliers: Mapping[str, float] | None = None,
-    ) -> None:
-        super().__init__(spec, config, statistics, seed)
-        codec = self._codec
-        self._config = config
+    def _build(self, statistics: Statistics) -> None:
+        spec, config, codec = self.spec, self._config, self._codec
         sizes = (spec.observation_size, *config.hidden, spec.action.size)
         self.policy = SquashedGaussianPolicy(
             sizes, self._rng, least_log_std=config.least_log_std
@@ -119,8 +110,8 @@ class SoftLearner(TorchLearner):
             members=config.critics,
             norm=config.layer_norm,
         )
-        numbers = {"temperature": config.temperature, **(multipliers or {})}
-        self.multipliers = {k: Multiplier(v, self._device) for k, v in numbers.items()}
+        begin = self._begin_multipliers()
+        self.multipliers = {k: Multiplier(v, self._device) for k, v in begin.items()}
         nets = {"policy": self.policy, "critic": self.critic, "target": self.target}
         rate = config.policy_learning_rate
         self._critic_adam = adam([self.critic], config.learning_rate)
@@ -135,6 +126,10 @@ class SoftLearner(TorchLearner):
         )
         nothing = Mean(torch.zeros((), device=self._device))
         self._improved = dict.fromkeys(("loss/policy", "entropy"), nothing)
+
+    def _begin_multipliers(self) -> dict[str, float]:
+        """Return the numbers that are learned by their logarithm, to begin with."""
+        return {"temperature": self._config.temperature}
 
     def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take a gradient step on the critic, and now and then on the policy."""

@@ -27,7 +27,6 @@ from typing import Literal, SupportsFloat
 from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec
 
 from ._advantage import by_samples
 from ._learner import (
@@ -76,21 +75,11 @@ def advantage_weight(advantage: Tensor, config: Config) -> Tensor:
     return limited_weight(advantage, config.inverse_temperature, config.max_weight)
 
 
-class Learner(TorchLearner):
+class Learner(TorchLearner[Config]):
     """The networks of AWAC and their update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics, seed)
-        codec = self._codec
-        self._config = config
+    def _build(self, statistics: Statistics) -> None:
+        config, codec = self._config, self._codec
         policy = make_policy(codec, config.hidden, self._rng, dropout=config.dropout)
         self.policy = policy.policy
         self.critic, self.target = make_critics(

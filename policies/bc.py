@@ -17,7 +17,6 @@ from typing import Literal, SupportsFloat
 from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec
 
 from ._learner import Mean, Rim, TorchLearner, adam, cosine, make_policy, minimize
 from ._losses import cloning_loss
@@ -45,21 +44,11 @@ def square_loss(mean: Tensor, action: Tensor) -> Tensor:
     return (mean - action).square().mean(-1).mean(-1).sum()
 
 
-class Learner(TorchLearner):
+class Learner(TorchLearner[Config]):
     """The policy network and its update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics, seed)
-        codec = self._codec
-        self._config, self._steps = config, steps
+    def _build(self, statistics: Statistics) -> None:
+        config, codec = self._config, self._codec
         policy = make_policy(
             codec,
             config.hidden,

@@ -35,7 +35,7 @@ class Config(ConservativeConfig, frozen=True, forbid_unknown_fields=True):
     """Hyperparameters of Cal-QL; the defaults are those of CQL."""
 
 
-class Learner(ConservativeLearner):
+class Learner(ConservativeLearner[Config]):
     """The networks of Cal-QL and their update."""
 
     def _bound(self, batch: Batch) -> Tensor:

@@ -33,5 +33,5 @@ class Config(ConservativeConfig, frozen=True, forbid_unknown_fields=True):
     """Hyperparameters of CQL; the defaults are the authors' code's for locomotion."""
 
 
-class Learner(ConservativeLearner):
+class Learner(ConservativeLearner[Config]):
     """The networks of CQL and their update."""

@@ -34,7 +34,6 @@ import torch
 from torch import Tensor, nn
 
 from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec
 
 from ._advantage import Judgement, by_samples, by_values
 from ._codec import Deployed
@@ -97,21 +96,12 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
             )
 
 
-class Learner(TorchLearner):
+class Learner(TorchLearner[Config]):
     """The networks of FamO2O and their update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics, seed)
-        codec = self._codec
-        self._config, rate = config, config.learning_rate
+    def _build(self, statistics: Statistics) -> None:
+        spec, config, codec = self.spec, self._config, self._codec
+        rate = config.learning_rate
         observed, hidden = spec.observation_size, config.hidden
         self.policy = self._family(observed, spec.action.size)
         self.critic, self.target = make_critics(

@@ -54,7 +54,6 @@ import torch
 from torch import Tensor, nn
 
 from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec
 
 from ._codec import STD_FLOOR
 from ._gap import Discriminators, NextState, Transitions, gap, trust
@@ -131,20 +130,12 @@ def push_loss(qs: Tensor, rows: Rows, share: Tensor) -> Tensor:
     return (soft_max - qs[:, rows.real].mean(-1)).sum()
 
 
-class Learner(SoftLearner):
+class Learner(SoftLearner[Config]):
     """The networks of H2O and their update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics=statistics, seed=seed)
-        self._config: Config = config
+    def _build(self, statistics: Statistics) -> None:
+        super()._build(statistics)
+        spec, config = self.spec, self._config
         self.classifiers = self._make_classifiers(statistics)
         self.value: Mlp | None = None
         added: dict[str, nn.Module] = {"classifiers": self.classifiers}

@@ -27,7 +27,6 @@ from typing import Literal, SupportsFloat
 import torch
 
 from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec
 
 from ._advantage import by_values
 from ._learner import (
@@ -69,21 +68,11 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
             )
 
 
-class Learner(TorchLearner):
+class Learner(TorchLearner[Config]):
     """The networks of IQL and their update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics, seed)
-        codec = self._codec
-        self._config, self._steps = config, steps
+    def _build(self, statistics: Statistics) -> None:
+        spec, config, codec = self.spec, self._config, self._codec
         inputs, hidden = spec.observation_size, config.hidden
         policy = make_policy(codec, hidden, self._rng, dropout=config.dropout)
         self.policy = policy.policy

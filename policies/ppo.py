@@ -25,7 +25,6 @@ from __future__ import annotations
 from typing import Literal, SupportsFloat
 
 from robostack.learner import Batch, Statistics
-from robostack.spec import RobotSpec
 
 from ._codec import Deployed
 from ._gaussian import BoundedGaussianPolicy
@@ -45,21 +44,11 @@ class Config(PpoConfig, frozen=True, forbid_unknown_fields=True):
     hidden: tuple[int, ...] = (64, 64)
 
 
-class Learner(TorchLearner):
+class Learner(TorchLearner[Config]):
     """The networks of PPO and their update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics, seed)
-        codec = self._codec
-        self._config, self._steps = config, steps
+    def _build(self, statistics: Statistics) -> None:
+        spec, config, codec = self.spec, self._config, self._codec
         inputs, hidden = spec.observation_size, config.hidden
         sizes = (inputs, *hidden, spec.action.size)
         self.policy = BoundedGaussianPolicy(sizes, self._rng)

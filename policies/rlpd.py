@@ -23,9 +23,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from robostack.learner import Statistics
-from robostack.spec import RobotSpec
-
 from ._soft import SoftConfig, SoftLearner
 
 NEEDS_REWARD = True
@@ -43,16 +40,5 @@ class Config(SoftConfig, frozen=True, forbid_unknown_fields=True):
     layer_norm: bool = True  # in the critic
 
 
-class Learner(SoftLearner):
+class Learner(SoftLearner[Config]):
     """The networks of RLPD and their update."""
-
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics=statistics, seed=seed)

@@ -37,7 +37,6 @@ import torch
 from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec
 
 from ._learner import Inputs, Mean, Rim, check_reward, minimize
 from ._losses import critic_loss
@@ -106,20 +105,11 @@ def begin(net: Mlp, last: float, rng: torch.Generator) -> None:
         parameter.uniform_(-last, last, generator=rng)
 
 
-class Learner(SoftLearner):
+class Learner(SoftLearner[Config]):
     """The networks of RO2O and their update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics=statistics, seed=seed)
-        self._config: Config = config
+    def _build(self, statistics: Statistics) -> None:
+        super()._build(statistics)
         begin(self.policy.mlp, _LAST_OF_POLICY, self._rng)
         begin(self.critic, _LAST_OF_CRITIC, self._rng)
         self.target.load_state_dict(self.critic.state_dict())

@@ -21,9 +21,6 @@ Where we differ from the paper, and what it changes:
 
 from __future__ import annotations
 
-from robostack.learner import Statistics
-from robostack.spec import RobotSpec
-
 from ._soft import SoftConfig, SoftLearner
 
 NEEDS_REWARD = True
@@ -34,16 +31,5 @@ class Config(SoftConfig, frozen=True, forbid_unknown_fields=True):
     """Hyperparameters of SAC; the defaults are the paper's."""
 
 
-class Learner(SoftLearner):
+class Learner(SoftLearner[Config]):
     """The networks of SAC and their update."""
-
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics=statistics, seed=seed)

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec
 
 from ._learner import (
     Inputs,
@@ -79,21 +78,11 @@ def policy_loss(q: Tensor, action: Tensor, logged: Tensor, alpha: float) -> Tens
     return (cloning - scale * q.mean(-1)).sum()
 
 
-class Learner(TorchLearner):
+class Learner(TorchLearner[Config]):
     """The networks of TD3+BC and their update."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics, seed)
-        codec = self._codec
-        self._config = config
+    def _build(self, statistics: Statistics) -> None:
+        config, codec = self._config, self._codec
         policy = make_policy(codec, config.hidden, self._rng, stochastic=False)
         self.policy = policy.policy
         self.critic, self.target = make_critics(

@@ -51,7 +51,7 @@ import torch
 from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
-from robostack.spec import RobotSpec, float32
+from robostack.spec import float32
 
 from ._codec import STD_FLOOR, Deployed
 from ._dynamics import Dynamics, dynamics_adam, held_out
@@ -150,22 +150,12 @@ def phases(config: Config, steps: int) -> Phases:
     return Phases(min(round(config.cloning_share * steps), fit_end), fit_end)
 
 
-class Learner(TorchLearner):
+class Learner(TorchLearner[Config]):
     """The networks of Uni-O4 and their updates."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        config: Config,
-        *,
-        statistics: Statistics,
-        steps: int,
-        seed: int,
-    ) -> None:
-        super().__init__(spec, config, statistics, seed)
-        codec = self._codec
-        self._config, self._steps = config, steps
-        self._phases = phases(config, steps)
+    def _build(self, statistics: Statistics) -> None:
+        spec, config, codec = self.spec, self._config, self._codec
+        self._phases = phases(config, self._steps)
         size, hidden = spec.observation_size, config.hidden
         sizes, lead = (size, *hidden, spec.action.size), (config.members,)
         self.policy = BoundedGaussianPolicy(sizes, self._rng, lead=lead)
