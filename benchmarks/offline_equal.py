@@ -29,6 +29,12 @@ from robostack.learner import Statistics
 from robostack.policies import iql
 from robostack.policies._codec import EDGE
 from robostack.policies._learner import minimize
+from robostack.policies._losses import (
+    cloning_loss,
+    critic_loss,
+    limited_weight,
+    value_loss,
+)
 from robostack.policies._nets import LOG_STD_HIGH, LOG_STD_LOW, GaussianPolicy, Mlp
 from robostack.policies._nets import polyak_update as follow
 
@@ -78,13 +84,15 @@ class Aligned(iql.Learner):
             q = self.target(pair).squeeze(-1).amin(0)
             before = self.value(after).squeeze(-1)
         v = self.value(o).squeeze(-1)
-        minimize(iql.value_loss(q, v, config.expectile), self._value_adam)
+        minimize(value_loss(q, v, config.expectile), self._value_adam)
         with torch.no_grad():
             now = self.value(after).squeeze(-1)
             td_target = reward + discount * (before if self.way.order else now)
-            weight = iql.advantage_weight(q - self.value(o).squeeze(-1), config)
-        pi_loss = iql.policy_loss(self.policy.log_prob(o, a), weight)
-        q_loss = iql.critic_loss(self.critic(pair).squeeze(-1), td_target)
+            advantage = q - self.value(o).squeeze(-1)
+        beta, most = config.inverse_temperature, config.max_weight
+        weight = limited_weight(advantage, beta, most)
+        pi_loss = cloning_loss(self.policy.log_prob(o, a), weight)
+        q_loss = critic_loss(self.critic(pair).squeeze(-1), td_target)
         self._adam.param_groups[0]["lr"] = self._actor_rate()
         minimize(pi_loss + q_loss, self._adam)
         follow(self.target, self.critic, config.target_rate)
