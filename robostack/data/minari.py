@@ -4,8 +4,9 @@
     .../D4RL/pen/human-v2            the folder of a dataset
 
 Observations have T+1 rows, all else T; terminations and truncations are apart, so that
-nothing has to be guessed. A dictionary of observations becomes one array each, named as
-there; images are left out. An episode without either flag at its end is incomplete.
+nothing has to be guessed. A dictionary or tuple of observations becomes one array each,
+named or numbered as there; images are left out. An episode without either flag at its
+end is incomplete.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def _quiet() -> Iterator[None]:
 
 def _arrays(path: Path, observations: Any) -> dict[str, Array]:
     """Return the arrays (T+1, n) of an episode by name, without images."""
-    if not isinstance(observations, dict):
+    if not isinstance(observations, dict | tuple):
         observations = {_ONE: observations}
     flat = dict(_leaves(observations, ""))
     kept = {n: a for n, a in flat.items() if not _is_image(a)}
@@ -149,6 +150,8 @@ def _arrays(path: Path, observations: Any) -> dict[str, Array]:
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, tuple):
+        value = {str(i): inner for i, inner in enumerate(value)}
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, f"{name}_{key}" if name else key)

@@ -107,6 +107,20 @@ def test_a_dictionary_becomes_arrays_and_images_are_left_out_with_a_note(tmp_pat
     assert any("camera" in note for note in notes)
 
 
+def test_a_tuple_becomes_numbered_arrays(tmp_path):
+    space = spaces.Tuple((PLAIN, spaces.Box(-1.0, 1.0, (3,))))
+
+    def observe(rows):
+        return (np.ones((rows, 3)), np.zeros((rows, 3)))
+
+    write([episode(0, 3, "truncations", observe)], space)
+    (ours,), *_ = imported(tmp_path)
+    assert {n: a.shape for n, a in ours.observation.items()} == {
+        "0": (4, 3),
+        "1": (4, 3),
+    }
+
+
 def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path):
     rewards = np.array([0.0, np.nan, 0.0])
     write([episode(0, 3, "truncations", rewards=rewards)])
