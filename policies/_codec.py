@@ -10,7 +10,7 @@ what leaves the codec is absolute all the same, in the robot's units, and within
 
 from __future__ import annotations
 
-from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,26 +18,10 @@ from torch import Tensor, nn
 from robostack.learner import LearnerError, Statistics
 from robostack.spec import RobotSpec
 
-ActionFrame = Literal["absolute", "delta", "auto"]  # auto: delta where the robot tracks
+from ._settings import ActionFrame, Settings
 
 EDGE = 1.0 - 1e-5  # actions of the data are clipped to this
 STD_FLOOR = 1e-3  # added to the spread, so that a constant column stays finite
-
-
-class Coding(Protocol):
-    """The settings of an algorithm that a codec follows."""
-
-    @property
-    def normalize(self) -> bool:
-        """Standardize observations by the dataset's statistics."""
-
-    @property
-    def action_frame(self) -> ActionFrame:
-        """What actions are relative to."""
-
-    @property
-    def delta_reach(self) -> float:
-        """How many largest steps an action of 1 means, where it is a step."""
 
 
 class Codec(nn.Module):
@@ -81,7 +65,7 @@ class Codec(nn.Module):
 
     @classmethod
     def configured(
-        cls, spec: RobotSpec, statistics: Statistics, config: Coding
+        cls, spec: RobotSpec, statistics: Statistics, config: Settings
     ) -> Codec:
         """Return the codec that an algorithm's configuration asks for."""
         return cls(

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from robostack.learner import Batch, LearnerError
 
-from ._learner import Inputs, Mean, Rim, check_reward, minimize, minimize_sum
+from ._checks import check_reward
+from ._learner import Inputs, Mean, Rim, minimize, minimize_sum
 from ._losses import cloning_loss, critic_loss
 from ._nets import polyak_update, squash, squashed_density
 from ._soft import SoftConfig, SoftLearner, multiplier_loss

@@ -9,8 +9,7 @@ from typing import Literal
 import msgspec
 import torch
 
-from ._codec import ActionFrame
-
+ActionFrame = Literal["absolute", "delta", "auto"]  # auto: delta where the robot tracks
 Precision = Literal["fp32", "bf16"]
 
 

@@ -19,16 +19,9 @@ from torch import Tensor, nn
 
 from robostack.learner import Batch, LearnerError, Statistics
 
+from ._checks import check_reward
 from ._codec import Deployed
-from ._learner import (
-    Mean,
-    Rim,
-    TorchLearner,
-    adam,
-    check_reward,
-    make_critics,
-    minimize,
-)
+from ._learner import Mean, Rim, TorchLearner, adam, make_critics, minimize
 from ._losses import critic_loss
 from ._nets import (
     SQUASHED_LOG_STD_LOW,

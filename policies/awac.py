@@ -29,16 +29,8 @@ from torch import Tensor
 from robostack.learner import Batch, LearnerError, Statistics
 
 from ._advantage import by_samples
-from ._learner import (
-    Mean,
-    Rim,
-    TorchLearner,
-    adam,
-    check_reward,
-    make_critics,
-    make_policy,
-    minimize,
-)
+from ._checks import check_reward
+from ._learner import Mean, Rim, TorchLearner, adam, make_critics, make_policy, minimize
 from ._losses import cloning_loss, critic_loss, limited_weight
 from ._nets import polyak_update
 from ._settings import Settings

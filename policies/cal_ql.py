@@ -24,8 +24,8 @@ from torch import Tensor
 from robostack.learner import Batch
 from robostack.spec import float32
 
+from ._checks import check_return
 from ._conservative import ConservativeConfig, ConservativeLearner
-from ._learner import check_return
 
 NEEDS_REWARD = True
 NEEDS_RETURN = True  # online: whole episodes, then an update for each of their steps

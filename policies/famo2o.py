@@ -36,18 +36,10 @@ from torch import Tensor, nn
 from robostack.learner import Batch, LearnerError, Statistics
 
 from ._advantage import Judgement, by_samples, by_values
+from ._checks import check_reward
 from ._codec import Deployed
 from ._family import BalanceModel, Family
-from ._learner import (
-    Inputs,
-    Mean,
-    Rim,
-    TorchLearner,
-    adam,
-    check_reward,
-    make_critics,
-    minimize,
-)
+from ._learner import Inputs, Mean, Rim, TorchLearner, adam, make_critics, minimize
 from ._losses import cloning_loss, critic_loss, limited_weight, value_loss
 from ._nets import GaussianPolicy, Mlp, polyak_update
 from ._settings import Settings

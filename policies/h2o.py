@@ -55,9 +55,10 @@ from torch import Tensor, nn
 
 from robostack.learner import Batch, LearnerError, Statistics
 
+from ._checks import check_reward
 from ._codec import STD_FLOOR
 from ._gap import Discriminators, NextState, Transitions, gap, trust
-from ._learner import Inputs, Mean, Rim, adam, check_reward, minimize
+from ._learner import Inputs, Mean, Rim, adam, minimize
 from ._losses import value_loss
 from ._nets import Mlp, polyak_update, squash
 from ._soft import SoftConfig, SoftLearner

@@ -29,12 +29,12 @@ import torch
 from robostack.learner import Batch, LearnerError, Statistics
 
 from ._advantage import by_values
+from ._checks import check_reward
 from ._learner import (
     Mean,
     Rim,
     TorchLearner,
     adam,
-    check_reward,
     cosine,
     make_critics,
     make_policy,

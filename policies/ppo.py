@@ -26,9 +26,10 @@ from typing import Literal, SupportsFloat
 
 from robostack.learner import Batch, Statistics
 
+from ._checks import check_reward
 from ._codec import Deployed
 from ._gaussian import BoundedGaussianPolicy
-from ._learner import Rim, TorchLearner, check_reward
+from ._learner import Rim, TorchLearner
 from ._nets import Mlp
 from ._ppo import OnPolicy, PpoConfig
 

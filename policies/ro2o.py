@@ -38,7 +38,8 @@ from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
 
-from ._learner import Inputs, Mean, Rim, check_reward, minimize
+from ._checks import check_reward
+from ._learner import Inputs, Mean, Rim, minimize
 from ._losses import critic_loss
 from ._nets import Mlp, polyak_update, squash
 from ._robust import divergence, near, pull_down, roughness, worst

@@ -25,13 +25,13 @@ from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
 
+from ._checks import check_reward
 from ._learner import (
     Inputs,
     Mean,
     Rim,
     TorchLearner,
     adam,
-    check_reward,
     make_critics,
     make_policy,
     minimize,

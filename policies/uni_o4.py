@@ -53,6 +53,7 @@ from torch import Tensor
 from robostack.learner import Batch, LearnerError, Statistics
 from robostack.spec import float32
 
+from ._checks import check_reward
 from ._codec import STD_FLOOR, Deployed
 from ._dynamics import Dynamics, dynamics_adam, held_out
 from ._ensemble import Chosen, alone, assignment, disagreement, replace
@@ -60,16 +61,7 @@ from ._export import export_onnx
 from ._gate import Gate
 from ._gaussian import BoundedGaussianPolicy, density, pairwise_kl
 from ._judge import Critics, am_q, fit_dynamics
-from ._learner import (
-    Inputs,
-    Mean,
-    Rim,
-    TorchLearner,
-    adam,
-    check_reward,
-    make_critics,
-    minimize,
-)
+from ._learner import Inputs, Mean, Rim, TorchLearner, adam, make_critics, minimize
 from ._losses import cloning_loss
 from ._nets import Mlp
 from ._ppo import OnPolicy, PpoConfig, clipped_loss, descend, standardized

@@ -34,9 +34,10 @@ from robostack.learner import LearnerError
 from robostack.spec import float32
 from robostack.training.ope import Candidate, Estimate, Evidence, Numbers, Options
 
+from .._checks import check_reward
 from .._dynamics import Dynamics, dynamics_adam, held_out
 from .._judge import Critics, fit_dynamics, imagine
-from .._learner import Inputs, adam, check_reward, make_device
+from .._learner import Inputs, adam, make_device
 from .._nets import Critic, Mlp
 from ._logs import Scale, ask, intervals, weights
 

@@ -43,7 +43,8 @@ from robostack.training.ope import (
     Options,
 )
 
-from .._learner import adam, check_reward, cosine, make_device, minimize
+from .._checks import check_reward
+from .._learner import adam, cosine, make_device, minimize
 from .._nets import Critic, polyak_update
 from ._logs import Scale, ask, intervals, weights
 
