@@ -1,17 +1,21 @@
 """Algorithms here against their twins in d3rlpy: scores, and updates per second.
 
-    python -m venv d3 && d3/bin/pip install d3rlpy==2.8.1 torch==2.13.0
+    python -m venv d3 && d3/bin/pip install d3rlpy==2.8.1 torch==2.13.0 mujoco imageio
     python benchmarks/offline.py all --d3rlpy d3/bin/python --data DATA
 
 Both sides get the same transitions, with the same rewards, sizes (2 x 256), batch
 (256), number of updates and settings (`TWINS`, and `make` in offline_theirs.py), and
 one thread each. The policies after each of the last `--checkpoints` tenths of the
-updates are tried in Gymnasium's Hopper-v5 by the same code, deterministically, from the
+updates are tried in Gymnasium's world by the same code, deterministically, from the
 same seeds. A score is their mean: whether one policy falls at once or later is close to
 chance. A part whose result is there already is left out, so the command can be stopped
 and given again.
 
-    all = arrays, theirs, ours, scores, pace, table
+With `--online N`, those that have a recipe for it go on for N steps of the robot, an
+update each, on the dataset and what they live through; the score is as before, of the
+policies after the last of those steps.
+
+    all = arrays, theirs, ours, scores, table; pace is apart, as is its budget
 """
 
 from __future__ import annotations
@@ -30,22 +34,27 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import msgspec
 import numpy as np
 
 from robostack import plugins
 from robostack.data import d4rl
-from robostack.data.dataset import create, open_dataset
+from robostack.data.dataset import Dataset, create, open_dataset
 from robostack.learner import Batch
-from robostack.spec import concatenate
-from robostack.training import checkpoint, offline, recipe
+from robostack.spec import RobotSpec, concatenate
+from robostack.training import checkpoint, offline, online, recipe
 from robostack.training.evaluate import Policy, deterministic, evaluate, open_arena
 from robostack.training.process import prepare
-from robostack.training.run import CHECKPOINTS, make_learner, read
+from robostack.training.run import CHECKPOINTS, heritage, make_learner, read
+from robostack.training.setting import Setting
 
-WORLD = "sim:gym/Hopper-v5"
-SETS = {  # name -> files, of which all transitions are taken
-    "medium": ("hopper-medium-like",),
-    "medium-expert": ("hopper-medium-like", "hopper-expert-like"),
+SETS = {  # name -> world and files, of which all transitions are taken
+    "random": ("Hopper-v5", ("hopper-random-like",)),
+    "medium": ("Hopper-v5", ("hopper-medium-like",)),
+    "expert": ("Hopper-v5", ("hopper-expert-like",)),
+    "random-expert": ("Hopper-v5", ("hopper-random-like", "hopper-expert-like")),
+    "medium-expert": ("Hopper-v5", ("hopper-medium-like", "hopper-expert-like")),
+    "halfcheetah": ("HalfCheetah-v5", ("halfcheetah-medium-like",)),
 }
 TWINS = {  # ours, and what is set beside its recipe for locomotion
     "iql": (),
@@ -54,7 +63,12 @@ TWINS = {  # ours, and what is set beside its recipe for locomotion
     "cql": (),
     "cal_ql": (),
 }
-UNSCALED = ("bc", "td3_bc")  # the others learn from rewards scaled by the range
+ALONE = {  # ours that d3rlpy has not, and what is set beside their recipes
+    "famo2o": (),
+    "ro2o": (),
+    "rlpd": (),
+}
+UNSCALED = ("td3_bc",)  # the other twins learn from rewards scaled by the range
 THEIRS = Path(__file__).with_name("offline_theirs.py")
 EVALUATION_SEED = 50_000
 TENTHS = 10  # of the updates: policies are kept after each of the last
@@ -62,18 +76,18 @@ TENTHS = 10  # of the updates: policies are kept after each of the last
 
 def make_arrays(args: argparse.Namespace) -> None:
     """Make a dataset of every set for us, and its transitions as arrays for them."""
-    spec = plugins.load("sim", "gym").spec("Hopper-v5")
-    for name, files in SETS.items():
+    for name in args.sets:
         if (args.work / f"{name}.npz").exists():
             continue
+        spec, files = load_spec(name), SETS[name][1]
         dataset = create(args.work / "sets" / name, spec)
         for file in files:
             path = args.data / "gym_rollouts" / f"{file}.hdf5"
             dataset.append(d4rl.read(path, spec), {"source": path.name})
-        save_arrays(args.work / f"{name}.npz", list(dataset))
+        save_arrays(args.work / f"{name}.npz", spec, list(dataset))
 
 
-def save_arrays(path: Path, episodes: list) -> None:
+def save_arrays(path: Path, spec: RobotSpec, episodes: list) -> None:
     """Write the episodes end to end; rewards scaled as the authors' code does.
 
     That is by 1000 / (largest - smallest return), over all trajectories, also the one
@@ -84,7 +98,7 @@ def save_arrays(path: Path, episodes: list) -> None:
     last = [np.arange(e.length) == e.length - 1 for e in episodes]
     stops = [np.full(e.length, e.end.value == "terminated") for e in episodes]
     ends, stops = np.concatenate(last), np.concatenate(stops)
-    rows = [concatenate(load_spec(), e.observation) for e in episodes]
+    rows = [concatenate(spec, e.observation) for e in episodes]
     np.savez(
         path,
         observation=np.concatenate([row[:-1] for row in rows]),
@@ -99,19 +113,31 @@ def save_arrays(path: Path, episodes: list) -> None:
     )
 
 
-def load_spec() -> object:
-    return plugins.load("sim", "gym").spec("Hopper-v5")
+def load_spec(name: str) -> RobotSpec:
+    """Return the robot of the set `name`."""
+    return plugins.load("sim", "gym").spec(SETS[name][0])
 
 
 def train_theirs(args: argparse.Namespace) -> None:
     """Train d3rlpy's twins, one seed after the other."""
-    for seed, name, algorithm in runs(args, args.algorithms):
+    twins = [name for name in args.algorithms if name in TWINS]
+    for seed, name, algorithm in runs(args, twins):
         folder = args.work / "runs" / f"d3rlpy-{algorithm}" / name / str(seed)
-        if (folder / "speed.txt").exists():
+        numbers = [str(args.steps), str(args.checkpoints), str(seed)]
+        told = [algorithm, args.work / f"{name}.npz", *numbers, folder]
+        if not (folder / "speed.txt").exists():
+            subprocess.run([args.d3rlpy, THEIRS, "train", *told], check=True)
+        after = Path(f"{folder}-online-{args.online}")
+        if not goes_on(args, algorithm) or (after / "speed.txt").exists():
             continue
-        command = [args.d3rlpy, THEIRS, "train", algorithm, args.work / f"{name}.npz"]
-        numbers = map(str, (args.steps, args.checkpoints, seed))
-        subprocess.run([*command, *numbers, folder], check=True)
+        told[2], told[5] = str(args.online), after
+        more = [folder, SETS[name][0]]
+        subprocess.run([args.d3rlpy, THEIRS, "online", *told, *more], check=True)
+
+
+def goes_on(args: argparse.Namespace, algorithm: str) -> bool:
+    """Return whether `algorithm` is to go on online, and its paper does."""
+    return args.online > 0 and "online" in recipe.names(algorithm)
 
 
 def train_ours(args: argparse.Namespace) -> None:
@@ -128,12 +154,13 @@ def runs(args: argparse.Namespace, kinds: list[str]) -> Iterator[tuple[int, str,
 def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) -> None:
     arrays = np.load(args.work / f"{name}.npz")
     changes = [f"steps={args.steps}", *settings(args, algorithm)]
-    if algorithm not in UNSCALED:
+    scaled = algorithm in TWINS and algorithm not in UNSCALED
+    if scaled:
         changes.append(f"reward_scale={arrays['scale']!s}")
     plan = recipe.read(algorithm, "locomotion", changes)
     folder = args.work / "runs" / ours(args, algorithm) / name / str(seed)
     dataset = open_dataset(args.work / "sets" / name)
-    if algorithm not in UNSCALED:
+    if scaled:
         require_same(offline.load_replay(dataset, plan).transitions(), arrays)
     every, keep = args.steps // TENTHS, args.checkpoints
     options = offline.Options(seed=seed, resume=True, checkpoint_every=every, keep=keep)
@@ -144,7 +171,31 @@ def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) ->
                 algorithm, name, seed, progress.step, f"{progress.updates_per_s:.0f}/s"
             )
 
-    if not offline.train(dataset, folder, plan, options, show).finished:
+    finish(folder, offline.train(dataset, folder, plan, options, show))
+    if goes_on(args, algorithm):
+        go_on(args, folder, dataset, SETS[name][0])
+
+
+def go_on(args: argparse.Namespace, parent: Path, dataset: Dataset, world: str) -> None:
+    """Train on from `parent`, acting."""
+    about = read(parent)
+    name, told = about.recipe.algorithm, [f"steps={args.online}"]
+    inherited = heritage(about, name)
+    plan = recipe.read(name, "online", told, inherited)
+    setting = Setting(f"sim:gym/{world}", "", dataset, parent)
+    every, keep = args.online // TENTHS, args.checkpoints
+    options = offline.Options(
+        seed=about.seed, resume=True, checkpoint_every=every, keep=keep
+    )
+    plan = msgspec.structs.replace(plan, evaluate_every=10**9)
+    folder = Path(f"{parent}-online-{args.online}")
+    finish(folder, online.train(setting, folder, plan, options))
+    print(name, parent.parent.name, about.seed, "online", args.online)
+
+
+def finish(folder: Path, outcome: offline.Outcome) -> None:
+    """Stop where the run in `folder` was stopped."""
+    if not outcome.finished:
         raise SystemExit(f"{folder} was interrupted; give the command again")
 
 
@@ -157,28 +208,33 @@ def require_same(batch: Batch, arrays: np.lib.npyio.NpzFile) -> None:
 
 def score(args: argparse.Namespace) -> None:
     """Try every policy in the world; one file of returns for each run."""
-    arena = open_arena(WORLD)
     for seed, name, kind in runs(args, kinds(args)):
         folder = args.work / "runs" / kind / name / str(seed)
-        path = results(args, folder)
-        if path.exists():
-            continue
-        returns = {}
-        for step in marks(args):
-            policy = load(folder, step)
-            tried = evaluate(
-                policy, arena, episodes=args.episodes, seed=EVALUATION_SEED
-            )
-            returns[step] = tried.returns.tolist()
-        path.write_text(json.dumps(returns))
-        print(kind, name, seed, f"{average(path):.0f}")
+        score_one(args, folder, args.steps)
+        after = Path(f"{folder}-online-{args.online}")
+        if goes_on(args, kind.removeprefix("d3rlpy-").partition("-")[0]):
+            score_one(args, after, args.online)
+
+
+def score_one(args: argparse.Namespace, folder: Path, steps: int) -> None:
+    """Try the last policies of the run in `folder`, of so many `steps`."""
+    path, name = results(args, folder), folder.parent.name
+    if path.exists():
+        return
+    returns, arena = {}, open_arena(f"sim:gym/{SETS[name][0]}")
+    for step in marks(args, steps):
+        policy = load(folder, step)
+        tried = evaluate(policy, arena, episodes=args.episodes, seed=EVALUATION_SEED)
+        returns[step] = tried.returns.tolist()
     arena.world.close()
+    path.write_text(json.dumps(returns))
+    print(*folder.parts[-3:], f"{average(path):.0f}", flush=True)
 
 
-def marks(args: argparse.Namespace) -> list[int]:
+def marks(args: argparse.Namespace, steps: int) -> list[int]:
     """Return the numbers of updates after which policies are tried; the last is all."""
     first = TENTHS - args.checkpoints + 1
-    return [args.steps // TENTHS * tenth for tenth in range(first, TENTHS + 1)]
+    return [steps // TENTHS * tenth for tenth in range(first, TENTHS + 1)]
 
 
 def results(args: argparse.Namespace, folder: Path) -> Path:
@@ -194,7 +250,10 @@ def average(path: Path) -> float:
 
 def kinds(args: argparse.Namespace) -> list[str]:
     """Return the folders of all that is compared."""
-    pairs = ([f"d3rlpy-{name}", ours(args, name)] for name in args.algorithms)
+    pairs = (
+        [f"d3rlpy-{name}"] * (name in TWINS) + [ours(args, name)]
+        for name in args.algorithms
+    )
     return [ours(args, "bc"), *itertools.chain.from_iterable(pairs)]
 
 
@@ -205,7 +264,7 @@ def ours(args: argparse.Namespace, algorithm: str) -> str:
 
 def settings(args: argparse.Namespace, algorithm: str) -> list[str]:
     """Return what is set beside the recipe of our `algorithm`."""
-    return [f"precision={args.precision}", *TWINS.get(algorithm, ())]
+    return [f"precision={args.precision}", *(TWINS | ALONE).get(algorithm, ())]
 
 
 def load(folder: Path, step: int) -> Policy:
@@ -224,7 +283,7 @@ def load_theirs(folder: Path, step: int) -> Policy:
     """Return their policy, after it gave their own answers to their own probe."""
     import torch
 
-    spec = load_spec()
+    spec = load_spec(folder.parent.name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         policy = torch.jit.load(str(folder / f"policy-{step}.pt"))
@@ -290,22 +349,27 @@ def pace_one(args: argparse.Namespace, algorithm: str) -> None:
 
 
 def table(args: argparse.Namespace) -> None:
-    """Print the scores as a table."""
-    print(f"| set | transitions | the data | {' | '.join(kinds(args))} |")
-    print("|---|---|---|" + "---|" * len(kinds(args)))
-    for name in args.sets:
-        arrays = np.load(args.work / f"{name}.npz")
-        cells = [cell(args, kind, name) for kind in kinds(args)]
-        size, logged = len(arrays["reward"]), float(arrays["mean_return"])
-        print(f"| {name} | {size} | {logged:.0f} | {' | '.join(cells)} |")
+    """Print the scores as a table; a row for each set and algorithm."""
+    print(
+        "| set (mean return of the data) | algorithm | offline | after online steps |"
+    )
+    print("|---|---|---|---|")
+    for name, kind in itertools.product(args.sets, kinds(args)):
+        logged = float(np.load(args.work / f"{name}.npz")["mean_return"])
+        cells = [
+            cell(args, kind, name, tail) for tail in ("", f"-online-{args.online}")
+        ]
+        if any(cells):
+            print(f"| {name} ({logged:.0f}) | {kind} | {' | '.join(cells)} |")
 
 
-def cell(args: argparse.Namespace, kind: str, name: str) -> str:
-    """Return mean and standard deviation over seeds, and the seeds."""
-    means = []
-    for seed in range(args.seeds):
-        folder = args.work / "runs" / kind / name / str(seed)
-        means.append(average(results(args, folder)))
+def cell(args: argparse.Namespace, kind: str, name: str, tail: str) -> str:
+    """Return mean and standard deviation over seeds, and the seeds, that there are."""
+    folder = args.work / "runs" / kind / name
+    paths = [results(args, folder / f"{seed}{tail}") for seed in range(args.seeds)]
+    means = [average(path) for path in paths if path.exists()]
+    if not means:
+        return ""
     each = ", ".join(f"{mean:.0f}" for mean in means)
     return f"{statistics.mean(means):.0f} ± {statistics.pstdev(means):.0f} ({each})"
 
@@ -326,11 +390,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/offline"))
     parser.add_argument("--d3rlpy", type=Path, help="python that has d3rlpy")
-    parser.add_argument(
-        "--algorithms", nargs="+", choices=list(TWINS), default=list(TWINS)
-    )
+    known = [*TWINS, *ALONE]
+    parser.add_argument("--algorithms", nargs="+", choices=known, default=list(TWINS))
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--steps", type=int, default=20_000, help="a multiple of 10")
+    parser.add_argument("--online", type=int, default=0, help="steps after those")
     parser.add_argument("--checkpoints", type=int, choices=range(1, 11), default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=20)
@@ -338,10 +402,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=25, help="of the paired timing")
     parser.add_argument("--updates", type=int, default=100, help="per round")
     args = parser.parse_args()
-    if args.steps % TENTHS:
-        parser.error(f"expected --steps to be a multiple of {TENTHS}, got {args.steps}")
+    for number in (args.steps, args.online):
+        if number % TENTHS:
+            parser.error(f"expected a multiple of {TENTHS} steps, got {number}")
     args.work.mkdir(parents=True, exist_ok=True)
-    for part in PARTS if args.part == "all" else [args.part]:
+    every = [part for part in PARTS if part != "pace"]
+    for part in every if args.part == "all" else [args.part]:
         PARTS[part](args)
 
 

@@ -1,14 +1,17 @@
 """d3rlpy's side of offline.py; runs in d3rlpy's own environment.
 
     python offline_theirs.py train ALGORITHM ARRAYS STEPS CHECKPOINTS SEED FOLDER
+    python offline_theirs.py online (the same) PARENT WORLD
     python offline_theirs.py pace ALGORITHM ARRAYS
     python offline_theirs.py trace ARRAYS FILE
 
 `train` writes policy-N.pt (TorchScript) and probe-N.npz (what the policy answers to
 some observations) after each of the last CHECKPOINTS tenths of the STEPS, N updates,
-and speed.txt [updates/s] at the end, all in FOLDER. `pace` reads a number of updates
-from each line of its input and answers with the seconds that they took. `trace` updates
-IQL in float64, and writes its first weights and its networks' answers into FILE.
+and speed.txt [updates/s] at the end, all in FOLDER. `online` goes on from the weights
+and moments that `train` left in PARENT, acting in Gymnasium's WORLD. `pace` reads a
+number of updates from each line of its input and answers with the seconds that they
+took. `trace` updates IQL in float64, and writes its first weights and its networks'
+answers into FILE.
 """
 
 import sys
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import d3rlpy
+import gymnasium
 import numpy as np
 import torch
 from d3rlpy.algos.utility import build_scalers_with_transition_picker
@@ -24,6 +28,7 @@ from d3rlpy.optimizers import AdamFactory
 from d3rlpy.optimizers.lr_schedulers import CosineAnnealingLRFactory
 from d3rlpy.torch_utility import TorchMiniBatch
 
+MODEL = "model.pt"  # of a trained run: weights and moments
 TRACED = (1, 10, 100, 1000)  # updates after which `trace` asks the networks
 TRACE_STEPS = 1000  # until the actor's learning rate is 0
 
@@ -145,7 +150,88 @@ def train(plan: Plan, arrays: Path, folder: Path) -> None:
         )
         if i > 10 - plan.checkpoints:
             save(algo, observation, folder, done)
+    algo.save_model(str(folder / MODEL))
     (folder / "speed.txt").write_text(f"{plan.steps / seconds}\n")
+
+
+def train_online(
+    plan: Plan, arrays: Path, folder: Path, parent: Path, world: str
+) -> None:
+    """Go on from `parent` by acting, an update a step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    d3rlpy.seed(plan.seed)
+    scaled = plan.algorithm != "td3_bc"
+    logged = read_buffer(arrays, scaled=scaled)
+    algo = build(plan.algorithm, 1, logged)
+    algo.load_model(str(parent / MODEL))
+    if plan.algorithm == "iql":  # its cosine has ended
+        keep_rate(algo.impl._modules.actor_optim, 3e-4)
+    scale = float(np.load(arrays)["scale"]) if scaled else 1.0
+    env = Scaled(gymnasium.make(world), scale)
+    env.reset(seed=plan.seed)
+    observation, start_s = np.load(arrays)["observation"][:1000], time.perf_counter()
+    tenth = plan.steps // 10
+
+    def keep(algo: object, _epoch: int, step: int) -> None:
+        if step % tenth == 0 and step > (10 - plan.checkpoints) * tenth:
+            save(algo, observation, folder, step)
+
+    algo.fit_online(
+        env,
+        mixed(plan.algorithm, logged),
+        n_steps=plan.steps,
+        n_steps_per_epoch=plan.steps,
+        logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
+        show_progress=False,
+        callback=keep,
+    )
+    seconds = time.perf_counter() - start_s
+    (folder / "speed.txt").write_text(f"{plan.steps / seconds}\n")
+
+
+def mixed(
+    algorithm: str, logged: "d3rlpy.dataset.ReplayBuffer"
+) -> "d3rlpy.dataset.ReplayBufferBase":
+    """Return logs that grow; of Cal-QL's batches half is lived, as in its paper."""
+    if algorithm != "cal_ql":
+        return logged
+    shapes = {
+        "observation_signature": logged.dataset_info.observation_signature,
+        "action_signature": logged.dataset_info.action_signature,
+        "reward_signature": logged.dataset_info.reward_signature,
+    }
+    buffer = d3rlpy.dataset.FIFOBuffer(1_000_000)
+    info = {"action_space": logged.dataset_info.action_space}
+    size = {"action_size": logged.dataset_info.action_size}
+    lived = d3rlpy.dataset.ReplayBuffer(buffer, **shapes, **info, **size)
+    return d3rlpy.dataset.MixedReplayBuffer(lived, logged, secondary_mix_ratio=0.5)
+
+
+def keep_rate(optimizer: object, rate: float) -> None:
+    """Hold the learning rate at `rate` from now on."""
+    optimizer._lr_scheduler = None
+    for group in optimizer.optim.param_groups:
+        group["lr"] = rate
+
+
+class Scaled(gymnasium.Wrapper):
+    """Readings in float32, as in the logs, and rewards scaled as there."""
+
+    def __init__(self, env: gymnasium.Env, scale: float) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        self.observation_space = gymnasium.spaces.Box(
+            -np.inf, np.inf, space.shape, np.float32
+        )
+        self._scale = scale
+
+    def reset(self, **told: object) -> "tuple[np.ndarray, dict]":
+        observation, info = self.env.reset(**told)
+        return observation.astype(np.float32), info
+
+    def step(self, action: np.ndarray) -> "tuple[np.ndarray, float, bool, bool, dict]":
+        after, reward, terminated, truncated, info = self.env.step(action)
+        return after.astype("f4"), reward * self._scale, terminated, truncated, info
 
 
 def save(
@@ -233,9 +319,12 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1] == "trace":
         trace(Path(sys.argv[2]), Path(sys.argv[3]))
-    elif sys.argv[1] == "train":
-        name, arrays, steps, checkpoints, seed, folder = sys.argv[2:]
+    elif sys.argv[1] in ("train", "online"):
+        name, arrays, steps, checkpoints, seed, folder, *more = sys.argv[2:]
         plan = Plan(name, int(steps), int(checkpoints), int(seed))
-        train(plan, Path(arrays), Path(folder))
+        if sys.argv[1] == "train":
+            train(plan, Path(arrays), Path(folder))
+        else:
+            train_online(plan, Path(arrays), Path(folder), Path(more[0]), more[1])
     else:
         pace(sys.argv[2], Path(sys.argv[3]))
