@@ -56,7 +56,6 @@ from torch import Tensor, nn
 from robostack.learner import Batch, LearnerError, Statistics
 
 from ._checks import check_reward
-from ._codec import STD_FLOOR
 from ._gap import Discriminators, NextState, Transitions, gap, trust
 from ._learner import Inputs, Mean, Rim, adam, minimize
 from ._losses import value_loss
@@ -149,15 +148,14 @@ class Learner(SoftLearner[Config]):
         }
 
     def _make_classifiers(self, statistics: Statistics) -> Discriminators:
-        config, codec = self._config, self._codec
-        mean = torch.tensor(statistics.mean, device=self._device)
-        std = torch.tensor(statistics.std, device=self._device)
+        config = self._config
+        mean, std = self._codec.standard(statistics)
         return Discriminators(
             config.hidden,
             self.spec.action.size,
             self._rng,
-            mean=codec.observation(mean),
-            std=(std + STD_FLOOR) / codec.std,
+            mean=mean,
+            std=std,
             next_state=config.next_state,
         )
 

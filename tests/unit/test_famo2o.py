@@ -14,7 +14,7 @@ from torch.distributions.transforms import TanhTransform  # noqa: E402
 
 from robostack.export import graph_inputs  # noqa: E402
 from robostack.learner import LearnerError  # noqa: E402
-from robostack.policies import _family, famo2o  # noqa: E402
+from robostack.policies import _advantage, _family, famo2o  # noqa: E402
 from robostack.runtime.session import Batched  # noqa: E402
 from robostack.spec import float32  # noqa: E402
 
@@ -179,9 +179,10 @@ def test_the_balance_model_learns_in_both_phases_every_period(robot, phase):
 def test_networks_take_their_steps_in_the_stated_order(robot, monkeypatch):
     learner, order = make(robot, famo2o), []
     names = {id(v): k for k, v in learner._optimizers.items()}
-    monkeypatch.setattr(
-        famo2o, "minimize", lambda loss, optimizer: order.append(names[id(optimizer)])
-    )
+    for module in (famo2o, _advantage):
+        monkeypatch.setattr(
+            module, "minimize", lambda _, optimizer: order.append(names[id(optimizer)])
+        )
     train(learner, 1)
     assert order == ["value", "balance", "temperature", "rest"]
 
