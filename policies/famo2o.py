@@ -23,7 +23,8 @@ Where we differ from the paper, and what it changes:
 - Actions that the balance model learns through are clipped to [-1, 1], so that critics
   are asked of actions that there are; theirs may lie beyond.
 - Actions are learned in units of the robot's own bounds, or as small steps from where
-  the robot is (`action_frame = "delta"`).
+  the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
+  former changes nothing.
 """
 
 from __future__ import annotations

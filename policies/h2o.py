@@ -47,7 +47,8 @@ Where we differ from the paper, and what it changes:
 - H2O+ takes its w from the same classifiers; its authors also offer an estimator from a
   learned model. It is not cloned before.
 - Actions are learned in units of the robot's own bounds, or as small steps from where
-  the robot is (`action_frame = "delta"`).
+  the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
+  former changes nothing.
 """
 
 from __future__ import annotations
