@@ -7,7 +7,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from collections.abc import Callable, Iterator
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import gymnasium
 import msgspec
@@ -85,13 +88,18 @@ def make(
     seed: int,
     *,
     steps: int = 1,
+    kind: type[Learner] | None = None,
     **settings: object,
 ) -> Learner:
-    """Return a learner of a small size; `steps` are the updates of its schedules."""
+    """Return a learner of a small size; `steps` are the updates of its schedules.
+
+    It is of another `kind` than the algorithm's own, if told so.
+    """
     module = plugins.load("policies", algorithm)
     config = msgspec.convert(SIZES | settings, module.Config)
     spec, known = robot(env), memory.statistics()
-    return module.Learner(spec, config, statistics=known, steps=steps, seed=seed)
+    kind = kind or module.Learner
+    return kind(spec, config, statistics=known, steps=steps, seed=seed)
 
 
 def go_on(
@@ -176,3 +184,60 @@ def mean_return(
             total, done = total + float(reward), terminated or truncated
         returns.append(total)
     return float(np.mean(returns))
+
+
+class Clock:
+    """Processor time of updates [s]."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def update(self, learner: Learner, batch: Batch) -> None:
+        """Update `learner`, and count how long it takes."""
+        before = time.process_time()
+        learner.update(batch)
+        self.seconds += time.process_time() - before
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    """Return the runs that are in a file of one line of JSON each."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def write(path: Path, run: dict[str, object]) -> None:
+    """Append a run to the file, and show it."""
+    line = json.dumps(run)
+    with path.open("a") as file:
+        file.write(line + "\n")
+    print(line, flush=True)
+
+
+def left(path: Path, methods: Iterable[str], seeds: int) -> Iterator[tuple[int, str]]:
+    """Yield seed and method of the runs that are not in the file."""
+    done = {(run["seed"], run["method"]) for run in read(path)}
+    every = [(seed, name) for seed in range(seeds) for name in methods]
+    yield from (pair for pair in every if pair not in done)
+
+
+def table(runs: list[dict[str, object]], columns: Iterable[str]) -> str:
+    """Return mean and deviation over seeds, a line per method."""
+    columns = tuple(columns)
+    lines = [
+        "| method | " + " | ".join(columns) + " |",
+        "|---" * len(columns) + "|---|",
+    ]
+    for name in dict.fromkeys(run["method"] for run in runs):
+        mine = [run for run in runs if run["method"] == name]
+        cells = [spread([r[c] for r in mine if r.get(c) is not None]) for c in columns]
+        lines.append(f"| {name}, {len(mine)} seeds | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and sample standard deviation."""
+    if not values:
+        return ""
+    mean, deviation = np.mean(values), np.std(values, ddof=len(values) > 1)
+    digits = 0 if abs(mean) > 10 else 2
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"

@@ -1,19 +1,22 @@
 """FamO2O's claim: a balance for each state does as well as the best fixed one.
 
-    python benchmarks/claims_famo2o.py --seeds 5
+    python benchmarks/claims_famo2o.py --seeds 5 --out famo2o.jsonl
 
 A point has to come to a goal in a square. In the left half of it, where the point is
-driven well, the data should be followed; in the right half actions are random. IQL with
-fixed inverse temperatures against FamO2O over a range that holds them all: returns
-offline and after online steps, and the balance in both halves (the claim: larger in the
-right one). One line of JSON per run.
+driven well, the data should be followed; in the right half actions are random. IQL and
+AWAC with fixed inverse temperatures against FamO2O over a range that holds them all:
+returns offline and after online steps, the regret (what episodes earned less on the way
+than who drives well everywhere, 1 for random actions), and the balance in both halves
+(the claim: larger in the right one), and from left to right. `famo2o_random` goes on
+with uniform balances. One line of JSON per run goes to --out; what is there is not run
+again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
+from pathlib import Path
 
 import claims
 import gymnasium
@@ -28,6 +31,10 @@ RANGE = {"least_balance": 0.5, "largest_balance": 10.0, "balance_period": 1}
 METHODS["famo2o"] = ("famo2o", RANGE)
 METHODS["famo2o_one_for_all"] = ("famo2o", RANGE | {"state_adaptive": False})
 METHODS["famo2o_awac"] = ("famo2o", RANGE | {"base": "awac"})
+METHODS["famo2o_random"] = ("famo2o", RANGE)
+METHODS |= {f"awac_{b:g}": ("awac", {"inverse_temperature": b}) for b in FIXED}
+STRIPS = 8  # from left to right, for each of which balances are told
+COLUMNS = ("offline", "online", "regret", "balance_good", "balance_random")
 GOAL, STEP, HORIZON = float32([0.0, 0.8]), 0.1, 40
 
 
@@ -52,11 +59,13 @@ class Point(gymnasium.Env):
         return self._place, -distance, False, self._left == 0, {}
 
 
-def logged(rng: np.random.Generator) -> Callable[[Array], Array]:
-    """Return who made the data: good on the left, random on the right."""
+def logged(
+    rng: np.random.Generator, *, border: float = 0.0
+) -> Callable[[Array], Array]:
+    """Return who made the data: good on the left of the border, random beyond."""
 
     def act(place: Array) -> Array:
-        if place[0] >= 0:
+        if place[0] >= border:
             return float32(rng.uniform(-1, 1, 2))
         way = (GOAL - place) / STEP
         return float32(np.clip(way + rng.normal(0, 0.1, 2), -1, 1))
@@ -78,17 +87,32 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, object]:
     result = {"method": name, "seed": seed}
     result["offline"] = claims.score(env, learner, episodes=args.episodes)
     result |= halves(learner, memory)
-    if algorithm == "famo2o":
+    if algorithm == "famo2o" and name != "famo2o_random":
         learner = claims.go_on(learner, env, memory, phase="online")
+    rewards = []
     for row in claims.live(env, claims.sampled(learner, rng), args.online, seed + 1000):
         memory.add(row)
+        rewards.append(row[2])
         learner.update(memory.sample(rng))
     result["online"] = claims.score(env, learner, episodes=args.episodes)
+    if rewards:
+        result["regret"] = regret(HORIZON * float(np.mean(rewards)), args.episodes)
     return result
 
 
-def halves(learner: Learner, memory: claims.Memory) -> dict[str, float]:
-    """Return the mean balance in both halves, where there are balances."""
+def regret(earned: float, episodes: int) -> float:
+    """Return how much less was earned: 0 as who drives well, 1 as by chance."""
+    best, worst = (
+        claims.mean_return(
+            Point(), logged(np.random.default_rng(0), border=b), episodes=episodes
+        )
+        for b in (2.0, -2.0)
+    )
+    return (best - earned) / (best - worst)
+
+
+def halves(learner: Learner, memory: claims.Memory) -> dict[str, object]:
+    """Return the mean balance in both halves and all strips, where there are any."""
     if not hasattr(learner.policy, "balance"):
         return {}
     import torch
@@ -98,7 +122,10 @@ def halves(learner: Learner, memory: claims.Memory) -> dict[str, float]:
         balance = learner.policy.balance(place)[:, 0]
     good = place[:, 0] < 0
     means = {"balance_good": balance[good], "balance_random": balance[~good]}
-    return {name: float(values.mean()) for name, values in means.items()}
+    strip = ((place[:, 0] + 1) / 2 * STRIPS).long().clamp(max=STRIPS - 1)
+    strips = [float(balance[strip == k].mean()) for k in range(STRIPS)]
+    told = {name: float(values.mean()) for name, values in means.items()}
+    return told | {"balance_by_strip": strips}
 
 
 def main() -> None:
@@ -109,10 +136,11 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=30_000)
     parser.add_argument("--online", type=int, default=20_000, help="steps")
     parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--out", type=Path, default=Path("claims_famo2o.jsonl"))
     args = parser.parse_args()
-    for seed in range(args.seeds):
-        for name in args.methods:
-            print(json.dumps(run(name, seed, args)), flush=True)
+    for seed, name in claims.left(args.out, args.methods, args.seeds):
+        claims.write(args.out, run(name, seed, args))
+    print(claims.table(claims.read(args.out), COLUMNS))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ to learn. Arms: IQL on the real data alone; SAC in the simulator alone; H2O's co
 all weights alike (naive), whole, and as H2O+. All are judged in the real world: the
 mean return at the last two of the scores taken along the way. `rank` is Spearman's
 correlation of u with the true error of the simulator's next state, over the last pairs
-that were lived. One line of JSON per run goes to --out; what is there is not run again.
+that were lived. Beside these, by name: H2O without one weight, H2O+ with none of its
+anchor or nothing else, and DARC (arXiv:2006.13916), a SAC in the simulator whose reward
+is corrected by log P_real / P_sim. One line of JSON per run goes to --out; what is
+there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,8 @@ import numpy as np
 
 from robostack import plugins
 from robostack.learner import Batch, Learner
+from robostack.policies import h2o
+from robostack.policies._soft import SoftLearner
 from robostack.spec import Array, float32
 
 REAL = "gravity:10"
@@ -43,6 +47,9 @@ METHODS = {
     "no_omega": ("h2o", {"adaptive": False}),
     "no_w": ("h2o", {"trust": False}),
     "authors_input": ("h2o", {"next_state": "state", "copy_noise": 1.0}),
+    "darc": ("h2o", {"entropy_backup": True}),
+    "anchor_0": ("h2o", {"variant": "h2o_plus", "anchor": 0.0}),
+    "anchor_1": ("h2o", {"variant": "h2o_plus", "anchor": 1.0}),
 }
 ARMS = list(METHODS)[:5]
 SCORES, LATE = 4, 2  # taken along the way; those that count
@@ -62,6 +69,20 @@ class Changed(gymnasium.ActionWrapper):
     def action(self, action: Array) -> Array:
         noise = self._noise * self.np_random.standard_normal(len(action))
         return float32(self._gain * action + noise)
+
+
+class Darc(h2o.Learner):
+    """SAC on simulated rows alone, whose reward is corrected by the log-ratio."""
+
+    def _update(self, batch: Batch) -> dict[str, object]:
+        inputs, rows = self._inputs(batch), self._rows(batch)
+        told = self._tell_apart(inputs, rows)
+        ratio, _ = self._ratios(inputs, rows)
+        simulated = np.asarray(rows.simulated)
+        columns = [column[simulated] for column in batch[:5]]
+        columns[2] = columns[2] + ratio.numpy()
+        metrics = SoftLearner._update(self, Batch(*columns))
+        return metrics | {"loss/classifiers": told}
 
 
 def world(gap: str) -> gymnasium.Env:
@@ -123,7 +144,8 @@ def run(
     shared = settings(args)
     if algorithm == "iql":
         shared.pop("policy_learning_rate")
-    learner = claims.make(env, real, algorithm, seed, **shared | own)
+    kind = Darc if name == "darc" else None
+    learner = claims.make(env, real, algorithm, seed, kind=kind, **shared | own)
     lived, scores = claims.Memory(), []
     rows = explore(env, learner, rng, seed + 1000, args.updates)
     judged = world(REAL)
@@ -199,17 +221,12 @@ def spearman(a: Array, b: Array) -> float:
 
 def missing(args: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
     """Yield seed, gap and method of runs that are not in --out."""
-    done = {(r["seed"], r["gap"], r["method"]) for r in read(args.out)}
+    done = {(r["seed"], r["gap"], r["method"]) for r in claims.read(args.out)}
     for seed in range(args.seeds):
         for gap in args.gaps:
             for name in args.methods:
                 if (seed, gap, name) not in done:
                     yield seed, gap, name
-
-
-def read(path: Path) -> list[dict]:
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
 
 
 def table(results: list[dict]) -> str:
@@ -222,19 +239,10 @@ def table(results: list[dict]) -> str:
     for result in results:
         groups.setdefault((result["gap"], result["method"]), []).append(result)
     for (gap, name), runs in groups.items():
-        shown = [spread([r[k] for r in runs if k in r]) for k in SHOWN]
+        shown = [claims.spread([r[k] for r in runs if k in r]) for k in SHOWN]
         cells = [gap, name, shown[0], str(len(runs)), *shown[1:]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    """Return mean and sample standard deviation."""
-    if not values:
-        return ""
-    mean, deviation = np.mean(values), np.std(values, ddof=len(values) > 1)
-    digits = 0 if abs(mean) > 10 else 2
-    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def main() -> None:
@@ -253,11 +261,8 @@ def main() -> None:
     real: dict[int, claims.Memory] = {}
     for seed, gap, name in [] if args.table else missing(args):
         real[seed] = real.get(seed) or collect(seed, args)
-        line = json.dumps(run(name, seed, gap, real[seed], args))
-        with args.out.open("a") as file:
-            file.write(line + "\n")
-        print(line, flush=True)
-    print(table(read(args.out)))
+        claims.write(args.out, run(name, seed, gap, real[seed], args))
+    print(table(claims.read(args.out)))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def main() -> None:
     cases += [("gravity:20", name, settings) for name, settings in INPUTS.items()]
     for gap, name, settings in cases:
         runs = [measure(gap, seed, args, **settings) for seed in range(args.seeds)]
-        cells = [claims_h2o.spread([run[key] for run in runs]) for key in ("u", "rank")]
+        cells = [claims.spread([run[key] for run in runs]) for key in ("u", "rank")]
         print(f"| {gap} | {name} | {cells[0]} | {cells[1]} |", flush=True)
 
 

@@ -2,6 +2,7 @@
 
     by_values    Q(s, a) - V(s), by a value function of the data alone
     by_samples   Q(s, a) - Q(s, a~),  a~ ~ policy
+    fit_value    V(s) -> expectile of min_k Q_target(s, a), which comes before by_values
 
 Algorithms that weight the data's actions by it differ in what else they do.
 """
@@ -14,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._learner import Inputs
+from ._learner import Inputs, minimize
+from ._losses import value_loss
 from ._nets import Critic, Mlp
 
 
@@ -24,6 +26,30 @@ class Judgement(NamedTuple):
     advantage: Tensor  # (B,) of the data's actions
     value: Tensor  # (B,) of the states
     td_target: Tensor  # (B,)
+
+
+class Valued(NamedTuple):
+    """What a step of a value function saw."""
+
+    q: Tensor  # (B,) the least target's, of the data's actions
+    value: Tensor  # (B,) before the step
+    loss: Tensor  # ()
+
+
+def fit_value(
+    value: Mlp,
+    target: Critic,
+    inputs: Inputs,
+    adam: torch.optim.Optimizer,
+    expectile: float,
+) -> Valued:
+    """Take a step of IQL's value function: equation 5 of arXiv:2110.06169."""
+    with torch.no_grad():
+        q = target.q(inputs.observation, inputs.action).amin(0)
+    v = value(inputs.observation).squeeze(-1)
+    loss = value_loss(q, v, expectile)
+    minimize(loss, adam)
+    return Valued(q, v, loss)
 
 
 @torch.no_grad()

@@ -76,6 +76,11 @@ class Codec(nn.Module):
             reach=config.delta_reach,
         )
 
+    def standard(self, statistics: Statistics) -> tuple[Tensor, Tensor]:
+        """Return mean and spread (O,) of the dataset, as networks see observations."""
+        mean, std = (torch.tensor(x, device=self.mean.device) for x in statistics[:2])
+        return self.observation(mean), (std + STD_FLOOR) / self.std
+
     def observation(self, observation: Tensor) -> Tensor:
         """Return `observation` (B, O) as networks see it."""
         return (observation - self.mean) / self.std

@@ -1,13 +1,25 @@
-"""Ensembles of policies: one of them, those to replace, and how they disagree."""
+"""Ensembles of policies: how they clone and disagree, one of them, those to replace.
+
+    member i minimizes
+        -w_i log pi_i(a | s),  w_i by who foresees a best     "assignment"
+        -log pi_i(a | s) - alpha KL(pi_i || envelope)         "envelope"
+
+Section 3.1 of Lei et al., 2024 (arXiv:2311.03351).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ._gaussian import BoundedGaussianPolicy, density
+from ._gaussian import BoundedGaussianPolicy, density, pairwise_kl
+from ._losses import cloning_loss
+
+Disagreement = Literal["assignment", "envelope"]
 
 
 class Chosen(nn.Module):
@@ -30,6 +42,44 @@ class Chosen(nn.Module):
     def _moments(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.ensemble.moments(observation, self._index[None])
         return mean.squeeze(0), log_std.squeeze(0)
+
+
+class Cloned(NamedTuple):
+    """What an ensemble makes of a batch."""
+
+    total: Tensor  # (), to minimize
+    likelihood: Tensor  # (), of it what is not disagreement
+    kl: Tensor  # (), mean pairwise [nats]
+
+
+def clone(
+    moments: tuple[Tensor, Tensor],
+    action: Tensor,
+    kind: Disagreement,
+    alpha: float,
+    noise: Callable[[int, int], Tensor],
+) -> Cloned:
+    """Return the loss of doing what the data does, and disagreeing.
+
+    Args:
+        moments: (N, B, A) each, of N policies.
+        action: (B, A), of the data.
+        kind: see above.
+        alpha: weight of the disagreement.
+        noise: draws (N, B, A), standard normal.
+    """
+    mean, log_std = moments
+    members, size = mean.shape[:2]
+    log_prob = density(mean, log_std, action)
+    loss = total = cloning_loss(log_prob)
+    if kind == "assignment":
+        total = cloning_loss(log_prob, assignment(log_prob, alpha))
+    elif alpha and members > 1:
+        apart = disagreement(mean, log_std, noise(members, size))
+        total = loss - alpha * apart.mean(-1).sum()
+    with torch.no_grad():
+        kl = pairwise_kl(mean, log_std).mean(-1)
+    return Cloned(total, loss, kl.sum() / max(members * (members - 1), 1))
 
 
 def disagreement(mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:

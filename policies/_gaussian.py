@@ -31,6 +31,7 @@ class BoundedGaussianPolicy(nn.Module):
     ) -> None:
         super().__init__()
         *inner, actions = sizes
+        self.members = math.prod(lead)
         self.mlp = Mlp((*inner, 2 * actions), rng, lead=lead)
         with torch.no_grad():
             last = self.mlp.layers[-1]

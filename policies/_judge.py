@@ -18,12 +18,16 @@ from typing import NamedTuple, SupportsFloat
 import torch
 from torch import Tensor
 
+from ._advantage import fit_value
 from ._dynamics import Dynamics, Truth, holdout_rate
+from ._gaussian import BoundedGaussianPolicy
 from ._learner import Inputs, Mean, minimize
-from ._losses import critic_loss, value_loss
+from ._losses import critic_loss
 from ._nets import Critic, Mlp, polyak_update
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+_LUCK = 0  # seed of the draws in which all policies are judged
 
 
 class Critics(NamedTuple):
@@ -43,11 +47,9 @@ class Critics(NamedTuple):
     ) -> dict[str, SupportsFloat]:
         """Take a step on value function and critics by their `adams`."""
         here, after = inputs.observations.chunk(2)
-        with torch.no_grad():
-            q = self.target.q(here, inputs.action).amin(0)
-        v = self.value(here).squeeze(-1)
-        v_loss = value_loss(q, v, expectile)
-        minimize(v_loss, adams["value"])
+        _, v, v_loss = fit_value(
+            self.value, self.target, inputs, adams["value"], expectile
+        )
         with torch.no_grad():
             td_target = inputs.td_target(self.value(after).squeeze(-1))
         q_loss = critic_loss(self.critic.q(here, inputs.action), td_target)
@@ -131,3 +133,31 @@ def am_q(
     if count_ended:
         steps = torch.full_like(steps, horizon)
     return total.flatten(1).sum(-1) / steps.flatten(1).sum(-1)
+
+
+class Judge(NamedTuple):
+    """Critics and a model, and how they are asked."""
+
+    critics: Critics
+    dynamics: Dynamics
+    elites: int
+    horizon: int  # [steps]
+    count_ended: bool
+
+    def score(self, policies: BoundedGaussianPolicy, starts: Tensor) -> Tensor:
+        """Return the AM-Q (N,) of `policies`; the same for the same, at any time.
+
+        `starts` (S, O) are dealt out to the elites, each of which keeps its own.
+        """
+        elites = self.dynamics.elites(self.elites)
+        each = len(starts) // self.elites
+        dealt = starts[: each * self.elites].view(1, self.elites, each, -1)
+        luck = torch.Generator(starts.device).manual_seed(_LUCK)
+        return am_q(
+            lambda state: policies(state.flatten(1, 2)).view(*state.shape[:-1], -1),
+            self.critics.q,
+            lambda state, action: self.dynamics.step(state, action, elites, luck),
+            dealt.expand(policies.members, -1, -1, -1),
+            self.horizon,
+            count_ended=self.count_ended,
+        )

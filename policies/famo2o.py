@@ -23,7 +23,8 @@ Where we differ from the paper, and what it changes:
 - Actions that the balance model learns through are clipped to [-1, 1], so that critics
   are asked of actions that there are; theirs may lie beyond.
 - Actions are learned in units of the robot's own bounds, or as small steps from where
-  the robot is (`action_frame = "delta"`).
+  the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
+  former changes nothing.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from torch import Tensor, nn
 
 from robostack.learner import Batch, LearnerError, Statistics
 
-from ._advantage import Judgement, by_samples, by_values
+from ._advantage import Judgement, by_samples, by_values, fit_value
 from ._checks import check_reward
 from ._codec import Deployed
 from ._family import BalanceModel, Family
 from ._learner import Inputs, Mean, Rim, TorchLearner, adam, make_critics, minimize
-from ._losses import cloning_loss, critic_loss, limited_weight, value_loss
+from ._losses import cloning_loss, critic_loss, limited_weight
 from ._nets import GaussianPolicy, Mlp, polyak_update
 from ._settings import Settings
 from ._soft import Multiplier, multiplier_loss, policy_loss
@@ -164,10 +165,10 @@ class Learner(TorchLearner[Config]):
         if self._config.base == "awac":
             critics = self.critic, self.target
             return by_samples(critics, qs, inputs, self._pair, self._config.samples)
-        with torch.no_grad():
-            q = self.target.q(inputs.observation, inputs.action).amin(0)  # (B,)
-        v = self.value(inputs.observation).squeeze(-1)
-        minimize(value_loss(q, v, self._config.expectile), self._value_adam)
+        expectile = self._config.expectile
+        q, _, _ = fit_value(
+            self.value, self.target, inputs, self._value_adam, expectile
+        )
         return by_values(self.value, q, inputs)
 
     def _improve_balance(self, here: Tensor) -> None:

@@ -24,11 +24,9 @@ from __future__ import annotations
 
 from typing import Literal, SupportsFloat
 
-import torch
-
 from robostack.learner import Batch, LearnerError, Statistics
 
-from ._advantage import by_values
+from ._advantage import by_values, fit_value
 from ._checks import check_reward
 from ._learner import (
     Mean,
@@ -40,7 +38,7 @@ from ._learner import (
     make_policy,
     minimize,
 )
-from ._losses import cloning_loss, critic_loss, limited_weight, value_loss
+from ._losses import cloning_loss, critic_loss, limited_weight
 from ._nets import Mlp, polyak_update
 from ._settings import Settings
 
@@ -91,11 +89,9 @@ class Learner(TorchLearner[Config]):
         """Take one gradient step on all networks."""
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config
-        with torch.no_grad():
-            q = self.target.q(inputs.observation, inputs.action).amin(0)  # (B,)
-        v = self.value(inputs.observation).squeeze(-1)
-        v_loss = value_loss(q, v, config.expectile)
-        minimize(v_loss, self._value_adam)
+        q, _, v_loss = fit_value(
+            self.value, self.target, inputs, self._value_adam, config.expectile
+        )
         advantage, v, td_target = by_values(self.value, q, inputs)
         weight = limited_weight(
             advantage, config.inverse_temperature, config.max_weight

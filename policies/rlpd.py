@@ -13,10 +13,12 @@ keeps them from agreeing on it. A loop that takes as many updates per step as
 their own, and one of policy and temperature, here on the first of them.
 
 Where we differ from the paper, and what it changes:
-- The policy is updated on the first batch of a step's; theirs on the last.
+- The policy is updated on the first batch of a step's, theirs on the last: at updates
+  0, 20, ... of the critic in place of 19, 39, ...
 - Actions are learned in units of the robot's own bounds, or as small steps from where
-  the robot is (`action_frame = "delta"`).
-- Weights begin orthogonal, the policy's last ones near 0.
+  the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
+  former changes nothing.
+- Weights begin orthogonal, the policy's last ones near 0; see sac.py.
 """
 
 from __future__ import annotations

@@ -22,10 +22,13 @@ mazes the policy clones too (`cloning`), each critic learns from its own target
 (`td_target`), and the policy may seek the mean less four deviations (`deviations`).
 
 Where we differ from the paper, and what it changes:
+- All terms stay in the loss online, as the paper says; the authors' code leaves them
+  out there. Both are arms of benchmarks/claims_ro2o.py: ro2o and ro2o_not_online.
 - Perturbations are drawn once for a whole batch, as in the authors' code; drawn for
   each state (`shared_perturbations = false`) the means are the same with less noise.
 - Actions are learned in units of the robot's own bounds, or as small steps from where
-  the robot is (`action_frame = "delta"`).
+  the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
+  former changes nothing.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch.distributions.transforms import TanhTransform  # noqa: E402
 
 from robostack.export import graph_inputs  # noqa: E402
 from robostack.learner import LearnerError  # noqa: E402
-from robostack.policies import _family, famo2o  # noqa: E402
+from robostack.policies import _advantage, _family, famo2o, iql  # noqa: E402
 from robostack.runtime.session import Batched  # noqa: E402
 from robostack.spec import float32  # noqa: E402
 
@@ -85,6 +85,31 @@ def test_the_base_judges_as_iql_does(robot):
     assert torch.allclose(advantage, torch.minimum(q[0], q[1]) - v)
     assert torch.allclose(value, v)
     assert torch.allclose(td_target, inputs.reward + 0.9 * next_v)
+
+
+def test_a_range_of_no_width_is_iql_with_that_inverse_temperature(robot):
+    """To the bit in all that judges; in the policy, but for what it makes of b."""
+    fixed = {"least_balance": 3.0, "largest_balance": 3.0}
+    ours = make(robot, famo2o, **fixed)
+    base = make(robot, iql, inverse_temperature=3.0, actor_schedule="constant")
+    for name in ("value", "critic", "target"):
+        getattr(ours, name).load_state_dict(getattr(base, name).state_dict())
+    observed = robot.observation_size
+    state = base.policy.state_dict()
+    first = ours.policy.universal.mlp.layers[0].weight.detach().clone()
+    first[:observed], first[observed:] = state["mlp.layers.0.weight"], 0.0
+    ours.policy.universal.load_state_dict(state | {"mlp.layers.0.weight": first})
+    rng = np.random.default_rng(0)
+    batch = bandit(rng, 64)
+    ours.update(batch), base.update(batch)
+    for name, weight in base.policy.state_dict().items():
+        found = ours.policy.universal.state_dict()[name]
+        assert torch.allclose(found[: len(weight)], weight, atol=1e-6)
+    for _ in range(3):
+        batch = bandit(rng, 64)
+        ours.update(batch), base.update(batch)
+    for name in ("value", "critic", "target"):
+        assert torch.equal(weights(getattr(ours, name)), weights(getattr(base, name)))
 
 
 @torch.no_grad()
@@ -179,9 +204,10 @@ def test_the_balance_model_learns_in_both_phases_every_period(robot, phase):
 def test_networks_take_their_steps_in_the_stated_order(robot, monkeypatch):
     learner, order = make(robot, famo2o), []
     names = {id(v): k for k, v in learner._optimizers.items()}
-    monkeypatch.setattr(
-        famo2o, "minimize", lambda loss, optimizer: order.append(names[id(optimizer)])
-    )
+    for module in (famo2o, _advantage):
+        monkeypatch.setattr(
+            module, "minimize", lambda _, optimizer: order.append(names[id(optimizer)])
+        )
     train(learner, 1)
     assert order == ["value", "balance", "temperature", "rest"]
 
