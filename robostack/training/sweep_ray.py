@@ -1,0 +1,81 @@
+"""Runs as tasks of Ray, which places them, on this machine or on a cluster.
+
+Every run is one task with its share of processors. Ray begins it again if its process
+dies, and it resumes. On a cluster (RAY_ADDRESS) all machines need the same folders.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from robostack.training.interrupt import interruptible
+from robostack.training.job import Job
+from robostack.training.turns import Ended, attempt
+
+if TYPE_CHECKING:
+    from robostack.training.sweep_run import Share
+
+_LOOK_S = 0.5  # after which an interruption is noticed
+_RETRIES = 3  # of a run whose process died, by a full memory for example
+
+
+def do_jobs(
+    jobs: Sequence[Job], share: Share, on_end: Callable[[Job, Ended], None]
+) -> dict[Job, Ended]:
+    """Do the jobs; an interruption stops those that go on, with a checkpoint each."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    ray.init(
+        include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
+    )
+    ended = {}
+    try:
+        task = ray.remote(
+            num_cpus=share.cpus, num_gpus=share.gpus, max_retries=_RETRIES
+        )(attempt)
+        waiting = {task.remote(_anywhere(job)): job for job in jobs}
+        with interruptible() as interrupted:
+            asked = False
+            while waiting:
+                if interrupted() and not asked:
+                    asked = True
+                    for reference in waiting:
+                        ray.cancel(reference)
+                done, _ = ray.wait(list(waiting), timeout=_LOOK_S)
+                for reference in done:
+                    job = waiting.pop(reference)
+                    ended[job] = _ended(ray, reference)
+                    on_end(job, ended[job])
+    finally:
+        ray.shutdown()
+    return ended
+
+
+def _anywhere(job: Job) -> Job:
+    """Return `job` as any process can do it, also again after it was killed."""
+    recipe = job.recipe
+    return msgspec.structs.replace(
+        job,
+        folder=job.folder.resolve(),
+        dataset=job.dataset.resolve() if job.dataset else None,
+        recipe=str(Path(recipe).resolve()) if recipe.endswith(".toml") else recipe,
+        options=msgspec.structs.replace(job.options, resume=True),
+    )
+
+
+def _ended(ray: Any, reference: Any) -> Ended:
+    """Return how the task ended."""
+    try:
+        ended: Ended = ray.get(reference)
+    except ray.exceptions.TaskCancelledError:
+        return Ended(finished=False)
+    except ray.exceptions.RayError as error:  # killed more often than it was retried
+        return Ended(finished=False, problem=str(error).splitlines()[0])
+    return ended
