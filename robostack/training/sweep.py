@@ -12,36 +12,45 @@
     dataset = "hopper-expert"
     set = { steps = 500_000 }             settings for these alone
 
+    [runs.then]                           and each of these goes on by acting
+    online = "sim:gym/Hopper-v5"
+
 Keys mean what the flags of `robostack train` do. A list is a choice of several; what a
 row of `runs` is silent about, the file says, and else the flags. A run lies at
 
-    ALGORITHM/DATASET[/SETTING=VALUE,...]/SEED
+    ALGORITHM/DATASET[/SETTING=VALUE,...][/then]/SEED
 
-below the folder of the sweep, or at NAME[/SETTING=VALUE,...]/SEED for a row that has a
-`name`. What was learned by acting alone has the world in place of the dataset.
+below the folder of the sweep; with its `name`, if it has one, in place of the first
+two. What was learned by acting alone has the world in place of the dataset.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from robostack import plugins
-from robostack.training.job import Job, plan
-from robostack.training.scores import reference
 
 Value = bool | int | float | str | list[bool | int | float | str]
+Paper = float | dict[str, float] | None  # what is reported elsewhere; by algorithm
 
 
 class SweepError(ValueError):
     """A sweep that cannot be meant."""
+
+
+class Then(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How each run goes on from its end, in a run of its own."""
+
+    online: str  # world to act in
+    algorithm: str = ""  # "": the same
+    recipe: str = ""  # "": `online`, if the algorithm has one
+    beside_data: bool = True  # the dataset stays part of the batches
+    set: dict[str, Value] = {}
+    paper: Paper = None
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,8 +68,9 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     d4rl_task: str = ""  # whose normalized score is reported
     set: dict[str, Value] = {}
     grid: dict[str, list[Value]] = {}
-    paper: float | dict[str, float] | None = None  # reported elsewhere; by algorithm
-    source: str = ""  # of the dataset, told to whoever lacks it
+    paper: Paper = None
+    origin: str = ""  # of the dataset, told to whoever lacks it
+    then: Then | None = None
 
 
 class Sweep(Row, frozen=True, forbid_unknown_fields=True):
@@ -71,26 +81,16 @@ class Sweep(Row, frozen=True, forbid_unknown_fields=True):
     gpus: float = 0  # likewise; may be a fraction
 
 
-class Case(NamedTuple):
-    """Runs that differ in their seed alone."""
-
-    name: str  # folder of the runs, below that of the sweep
-    jobs: tuple[Job, ...]  # by seed
-    paper: float | None = None
-    source: str = ""  # of the dataset
-
-
 def read(path: Path) -> Sweep:
     """Return the sweep in the TOML file `path`."""
     try:
         table = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SweepError(f"the sweep {path} cannot be read: {error}") from error
-    for part, kind in [(table, Sweep), *((row, Row) for row in _rows(table))]:
-        known = list(kind.__struct_fields__)
-        for key in part:
-            if key not in known:
-                raise SweepError(plugins.unknown(f"a key of {path}", key, known))
+    rows = _tables(table.get("runs"))
+    _require_known(path, [table], Sweep)
+    _require_known(path, rows, Row)
+    _require_known(path, _tables([part.get("then") for part in (table, *rows)]), Then)
     try:
         return msgspec.convert(table, Sweep)
     except msgspec.ValidationError as error:
@@ -100,149 +100,15 @@ def read(path: Path) -> Sweep:
         ) from error
 
 
-def _rows(table: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = table.get("runs", [])
-    return [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+def _require_known(
+    path: Path, tables: list[dict[str, Any]], kind: type[msgspec.Struct]
+) -> None:
+    known = list(kind.__struct_fields__)
+    for key in (key for table in tables for key in table):
+        if key not in known:
+            raise SweepError(plugins.unknown(f"a key of {path}", key, known))
 
 
-def expand(sweep: Sweep, job: Job, seeds: int) -> list[Case]:
-    """Return the runs of `sweep`; what it is silent about is as in `job`.
-
-    Only those of the job's algorithm, if it names one. Algorithms, recipes and settings
-    are checked here, so that nothing begins that could not end.
-    """
-    rows = sweep.runs or [Row()]
-    cases = [case for row in rows for case in _cases(_over(sweep, row), job, seeds)]
-    if not cases:
-        raise SweepError(f"expected runs of {job.algorithm!r} in the sweep, got none")
-    names = [case.name for case in cases]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SweepError(
-            f"expected runs that differ, got several of {', '.join(twice)}: give each "
-            f"row a name"
-        )
-    for case in cases:
-        _check(case.jobs[0])
-    return cases
-
-
-def one_case(job: Job, seeds: int) -> Case:
-    """Return the runs of `job` with `seeds` seeds, from its own on."""
-    return Case(_name(Row(), job, {}), _by_seed(job, _numbers(seeds, job.options.seed)))
-
-
-def _over(sweep: Sweep, row: Row) -> Row:
-    """Return `row`, with what it is silent about as the file says."""
-    silent, said = Row(), {}
-    for name in Row.__struct_fields__:
-        own = getattr(row, name)
-        said[name] = getattr(sweep, name) if own == getattr(silent, name) else own
-    said["set"], said["grid"] = sweep.set | row.set, sweep.grid | row.grid
-    return Row(**said)
-
-
-def _cases(row: Row, base: Job, seeds: int) -> Iterator[Case]:
-    """Give every choice that the row leaves, of the algorithm that is asked for."""
-    _require_sense(row, base)
-    algorithms = _listed(row.algorithm) or [base.algorithm]
-    datasets = _listed(row.dataset) or [str(base.dataset or "")]
-    points = itertools.product(*row.grid.values())
-    for algorithm, dataset, point in itertools.product(algorithms, datasets, points):
-        if base.algorithm in ("", algorithm):
-            settings = dict(zip(row.grid, point, strict=True))
-            job = _job(row, base, settings, algorithm=algorithm, dataset=dataset)
-            name = _name(row, job, settings)
-            paper = row.paper
-            told = paper.get(algorithm) if isinstance(paper, dict) else paper
-            placed = msgspec.structs.replace(job, folder=base.folder / name)
-            numbers = _numbers(row.seeds or seeds or 1, base.options.seed)
-            yield Case(name, _by_seed(placed, numbers), told, row.source)
-
-
-def _require_sense(row: Row, base: Job) -> None:
-    changed = {change.partition("=")[0] for change in base.changes}
-    if twice := sorted(changed & row.grid.keys()):
-        raise SweepError(
-            f"expected {', '.join(twice)} in the grid or as a flag, got both"
-        )
-    if empty := [name for name, values in row.grid.items() if not values]:
-        raise SweepError(f"expected values of {', '.join(empty)} in the grid, got none")
-    if not (row.algorithm or base.algorithm):
-        raise SweepError(
-            "expected an algorithm in the sweep, or as the first word after train"
-        )
-    known = plugins.names("policies")
-    for name in row.paper if isinstance(row.paper, dict) else ():
-        if name not in known:
-            raise SweepError(plugins.unknown("an algorithm of paper", name, known))
-
-
-def _job(
-    row: Row, base: Job, settings: dict[str, Value], *, algorithm: str, dataset: str
-) -> Job:
-    """Return one choice; flags change the settings of every run."""
-    own = [f"{k}={_text(v)}" for k, v in (row.set | settings).items()]
-    said = {name: getattr(row, name) for name in ("world", "task", "d4rl_task")}
-    options = msgspec.structs.replace(
-        base.options, **{name: value for name, value in said.items() if value}
-    )
-    return msgspec.structs.replace(
-        base,
-        algorithm=algorithm,
-        dataset=Path(dataset) if dataset else None,
-        online=row.online or base.online,
-        recipe=row.recipe or base.recipe,
-        labeller=row.labeller or base.labeller,
-        changes=(*own, *base.changes),
-        options=options,
-    )
-
-
-def _name(row: Row, job: Job, settings: dict[str, Value]) -> str:
-    """Return the folder of the runs, below that of the sweep."""
-    place = job.dataset.name if job.dataset else _plain(job.online.partition(":")[2])
-    words = ",".join(f"{k}={_plain(_text(v))}" for k, v in settings.items())
-    parts = (row.name or f"{job.algorithm}/{place}".rstrip("/"), words)
-    return "/".join(filter(None, parts))
-
-
-def _numbers(seeds: int | list[int], first: int) -> list[int]:
-    """Return the seeds that `seeds` means."""
-    numbers = seeds if isinstance(seeds, list) else range(first, first + seeds)
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise SweepError(
-            f"expected how many seeds there are, or different ones, got {seeds}"
-        )
-    return list(numbers)
-
-
-def _by_seed(job: Job, seeds: list[int]) -> tuple[Job, ...]:
-    return tuple(
-        msgspec.structs.replace(
-            job,
-            folder=job.folder / str(seed),
-            options=msgspec.structs.replace(job.options, seed=seed),
-        )
-        for seed in seeds
-    )
-
-
-def _check(job: Job) -> None:
-    """Raise if there is no such algorithm, recipe, setting or task of D4RL."""
-    plan(msgspec.structs.replace(job, source=None))
-    if job.options.d4rl_task:
-        reference(job.options.d4rl_task)
-
-
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) and value else list(value)
-
-
-def _text(value: Value) -> str:
-    """Return `value` as TOML; what it may be, TOML writes as JSON does."""
-    return json.dumps(value)
-
-
-def _plain(text: str) -> str:
-    """Return `text` without what names of folders had better lack."""
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-")
+def _tables(value: object) -> list[dict[str, Any]]:
+    """Return the tables in `value`; what else there is, the conversion refuses."""
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

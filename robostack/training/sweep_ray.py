@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import msgspec
 
 from robostack.training.interrupt import interruptible
 from robostack.training.job import Job
-from robostack.training.turns import Ended, attempt
+from robostack.training.turns import Ended, attempt, held
 
 if TYPE_CHECKING:
     from robostack.training.sweep_run import Share
@@ -26,36 +26,60 @@ _RETRIES = 3  # of a run whose process died, by a full memory for example
 
 
 def do_jobs(
-    jobs: Sequence[Job], share: Share, on_end: Callable[[Job, Ended], None]
+    jobs: Sequence[Job],
+    ended: Mapping[Job, Ended],
+    share: Share,
+    on_end: Callable[[Job, Ended], None],
 ) -> dict[Job, Ended]:
-    """Do the jobs; an interruption stops those that go on, with a checkpoint each."""
+    """Do the jobs that have not `ended`; return how all did.
+
+    A job that goes on from another waits for it. An interruption stops those that are
+    under way, with a checkpoint each.
+    """
+    left = [job for job in jobs if job not in ended]
+    if not left:
+        return dict(ended)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    ray.init(
-        include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
-    )
-    ended = {}
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        task = ray.remote(
-            num_cpus=share.cpus, num_gpus=share.gpus, max_retries=_RETRIES
-        )(attempt)
-        waiting = {task.remote(_anywhere(job)): job for job in jobs}
+        waiting = _submit(ray, left, ended, share)
+        found = dict(ended)
         with interruptible() as interrupted:
-            asked = False
+            cancelled = False
             while waiting:
-                if interrupted() and not asked:
-                    asked = True
+                if interrupted() and not cancelled:
+                    cancelled = True
                     for reference in waiting:
                         ray.cancel(reference)
                 done, _ = ray.wait(list(waiting), timeout=_LOOK_S)
                 for reference in done:
                     job = waiting.pop(reference)
-                    ended[job] = _ended(ray, reference)
-                    on_end(job, ended[job])
+                    found[job] = _ended(ray, reference)
+                    on_end(job, found[job])
     finally:
         ray.shutdown()
-    return ended
+    return found
+
+
+def _submit(
+    ray: Any, jobs: Sequence[Job], ended: Mapping[Job, Ended], share: Share
+) -> dict[Any, Job]:
+    """Return the tasks, each of which has been told what it waits for."""
+    options = {"num_cpus": share.cpus, "num_gpus": share.gpus}
+    task = ray.remote(max_retries=_RETRIES, **options)(_after)
+    before: dict[Path | None, Any] = {job.folder: end for job, end in ended.items()}
+    waiting = {}
+    for job in jobs:
+        reference = task.remote(_anywhere(job), before.get(job.source))
+        before[job.folder] = reference
+        waiting[reference] = job
+    return waiting
+
+
+def _after(job: Job, before: Ended | None) -> Ended:
+    return held(job, before) or attempt(job)
 
 
 def _anywhere(job: Job) -> Job:
@@ -65,6 +89,7 @@ def _anywhere(job: Job) -> Job:
         job,
         folder=job.folder.resolve(),
         dataset=job.dataset.resolve() if job.dataset else None,
+        source=job.source.resolve() if job.source else None,
         recipe=str(Path(recipe).resolve()) if recipe.endswith(".toml") else recipe,
         options=msgspec.structs.replace(job.options, resume=True),
     )

@@ -8,13 +8,14 @@ begun ones go on from their checkpoints.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from robostack.training.job import Job, finished
 from robostack.training.run import RunError
-from robostack.training.sweep import Case
-from robostack.training.turns import Ended, OnJob, attempt_all, noted
+from robostack.training.sweep_cases import Case
+from robostack.training.turns import Ended, OnJob, attempt_all, held, noted
 
 OnEnd = Callable[[Job, Ended], None]
 
@@ -52,17 +53,28 @@ def do_cases(
     if share:
         from robostack.training.sweep_ray import do_jobs
 
-        left = [job for job in jobs if job not in ended]
-        return ended | do_jobs(left, share, listener.end)
+        return do_jobs(jobs, ended, share, listener.end)
     for case in cases:
-        left = [job for job in case.jobs if job not in ended]
-        outcomes = attempt_all(left, listener.progress)
-        for job, outcome in zip(left, outcomes, strict=True):
-            ended[job] = outcome
+        outcomes = _do_here(
+            [job for job in case.jobs if job not in ended], ended, listener
+        )
+        for job, outcome in outcomes.items():
             listener.end(job, outcome)
-        if any(outcome == Ended(finished=False) for outcome in outcomes):
+        ended |= outcomes
+        if Ended(finished=False) in outcomes.values():
             break
     return {job: ended.get(job, Ended(finished=False)) for job in jobs}
+
+
+def _do_here(
+    jobs: Sequence[Job], ended: Mapping[Job, Ended], listener: Listener
+) -> dict[Job, Ended]:
+    """Do jobs that differ by seed alone, in this process."""
+    before: dict[Path | None, Ended] = {job.folder: end for job, end in ended.items()}
+    outcomes = {job: end for job in jobs if (end := held(job, before.get(job.source)))}
+    ready = [job for job in jobs if job not in outcomes]
+    done = attempt_all(ready, listener.progress)
+    return outcomes | dict(zip(ready, done, strict=True))
 
 
 def _require_new(jobs: Sequence[Job]) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from robostack.data.atomic import write_file
 from robostack.training import curves
 from robostack.training.job import Job
-from robostack.training.sweep import Case
+from robostack.training.sweep_cases import Case
 from robostack.training.turns import Ended
 
 SCORE, RETURN = "evaluation/d4rl_score", "evaluation/return"
@@ -54,8 +54,8 @@ def _line(case: Case, ended: Mapping[Job, Ended]) -> Line:
     key = SCORE if case.jobs[0].options.d4rl_task else RETURN
     values = [s.evaluation[key] for s in seeds if s.finished and key in s.evaluation]
     problems = dict.fromkeys(s.problem for s in seeds if s.problem)
-    if problems and case.source and not _is_there(case.jobs[0].dataset):
-        problems[f"it is of {case.source}"] = None
+    if problems and case.origin and not _is_there(case.jobs[0].dataset):
+        problems[f"it is of {case.origin}"] = None
     if stopped := [str(s.seed) for s in seeds if not (s.finished or s.problem)]:
         problems[f"seed {', '.join(stopped)} is not finished: --resume goes on"] = None
     if not values and all(s.finished for s in seeds):

@@ -52,6 +52,14 @@ def noted(problems: dict[Job, str], *concerned: Job) -> Iterator[None]:
         problems.update(dict.fromkeys(concerned, words))
 
 
+def held(job: Job, before: Ended | None) -> Ended | None:
+    """Return how `job` ended for lack of the run that it goes on from, if it did."""
+    if before is None or before.finished:
+        return None
+    cause = f"expected {job.source} to be finished first" if before.problem else ""
+    return Ended(finished=False, problem=cause)
+
+
 def attempt(job: Job, on_progress: OnJob = lambda *_: None) -> Ended:
     """Do one job."""
     problems: dict[Job, str] = {}

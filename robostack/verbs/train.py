@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from robostack.training.job import Job
     from robostack.training.journal import Progress
-    from robostack.training.sweep import Case
+    from robostack.training.sweep_cases import Case
     from robostack.training.sweep_run import Share
     from robostack.training.turns import Ended
 
@@ -66,7 +66,7 @@ def train(flags: Train) -> int:
         raise VerbError("expected an algorithm, one of `robostack list algorithms`")
     _require_possible(flags)
     if flags.seeds:
-        from robostack.training.sweep import one_case
+        from robostack.training.sweep_cases import one_case
 
         return _many([one_case(job, flags.seeds)], job)
     return _one(job)
@@ -127,11 +127,11 @@ def _one(job: Job) -> int:
 
 
 def _sweep(path: Path, job: Job, seeds: int) -> int:
-    from robostack.training import sweep
+    from robostack.training import sweep, sweep_cases
     from robostack.training.sweep_run import Share, has_ray
 
     wanted = sweep.read(path)
-    cases = sweep.expand(wanted, job, seeds)
+    cases = sweep_cases.expand(wanted, job, seeds)
     share = Share(wanted.cpus, wanted.gpus) if has_ray() else None
     return _many(cases, job, share)
 

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from robostack.training import sweep
-from robostack.training.job import Job
+from robostack.training import sweep, sweep_cases
+from robostack.training.job import Job, plan
 from robostack.training.journal import Options
 from robostack.training.recipe import RecipeError
 from robostack.training.scores import ScoreError
@@ -18,7 +18,7 @@ BASE = Job("", Path("runs"))
 def expand(tmp_path, text, base=BASE, seeds=0):
     path = tmp_path / "sweep.toml"
     path.write_text(text)
-    return sweep.expand(sweep.read(path), base, seeds)
+    return sweep_cases.expand(sweep.read(path), base, seeds)
 
 
 def folders(cases):
@@ -63,8 +63,8 @@ def test_a_grid_is_part_of_the_name_and_changes_the_recipe(tmp_path):
         "iql/d/expectile=0.9,hidden=32-32",
         "iql/d/expectile=0.9,hidden=64",
     ]
-    plan = sweep.plan(cases[-1].jobs[0])
-    assert (plan.steps, plan.config) == (100, {"expectile": 0.9, "hidden": [64]})
+    made = plan(cases[-1].jobs[0])
+    assert (made.steps, made.config) == (100, {"expectile": 0.9, "hidden": [64]})
 
 
 def test_a_row_wins_over_the_file_and_the_file_over_the_flags(tmp_path):
@@ -96,7 +96,7 @@ def test_a_row_wins_over_the_file_and_the_file_over_the_flags(tmp_path):
     assert (one.options.world, one.options.task) == ("sim:double_pendulum", "flag")
     assert (two.dataset, two.recipe) == (Path("flag"), "locomotion")
     assert two.options.world == "sim:gym"
-    plans = [sweep.plan(one), sweep.plan(two)]
+    plans = [plan(one), plan(two)]
     assert [(p.steps, p.batch_size, p.gamma) for p in plans] == [
         (10, 32, 0.5),
         (20, 32, 0.5),
@@ -121,7 +121,7 @@ def test_seeds_are_a_count_or_a_list_and_flags_say_what_the_file_does_not(tmp_pa
 
 def test_seeds_by_a_flag_begin_at_the_seed_that_is_asked_for():
     job = Job("bc", Path("run"), Path("d"), options=Options(seed=4))
-    assert folders([sweep.one_case(job, 2)]) == ["run/4", "run/5"]
+    assert folders([sweep_cases.one_case(job, 2)]) == ["run/4", "run/5"]
 
 
 def test_what_a_paper_reports_goes_with_the_algorithm(tmp_path):
@@ -145,6 +145,8 @@ def test_what_a_paper_reports_goes_with_the_algorithm(tmp_path):
         ("algorithm = 'bc'\nseeds = [1, 1]", "how many seeds there are"),
         ("algorithm = 'bc'\npaper = { bcc = 1.0 }", "did you mean 'bc'"),
         ("algorithm = 'bc'\n[[runs]]\n[[runs]]", "give each row a name"),
+        ("then = { world = 'sim:gym' }", "as a key of .*sweep.toml, got 'world'"),
+        ("then = { recipe = 'maze' }", "missing required field `online`"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_a_sentence(tmp_path, text, words):
@@ -189,3 +191,41 @@ def test_two_rows_of_one_dataset_are_told_apart_by_a_name(tmp_path):
 def test_without_a_dataset_the_world_names_the_runs(tmp_path):
     (case,) = expand(tmp_path, 'algorithm = "sac"\nonline = "sim:gym/Hopper-v5"\n')
     assert case.name == "sac/gym-Hopper-v5"
+
+
+def test_runs_go_on_by_acting_each_from_its_own_end(tmp_path):
+    cases = expand(
+        tmp_path,
+        """
+        seeds = 2
+        dataset = "d"
+        algorithm = ["iql", "cal_ql"]
+        world = "sim:pendulum"
+        paper = { iql = 1.0 }
+        [then]
+        online = "sim:gym"
+        set = { steps = 7 }
+        paper = { iql = 2.0 }
+        """,
+        Job("", Path("runs"), changes=("batch_size=8",)),
+    )
+    assert [(case.name, case.paper) for case in cases] == [
+        ("iql/d", 1.0),
+        ("iql/d/then", 2.0),
+        ("cal_ql/d", None),
+        ("cal_ql/d/then", None),
+    ]
+    before, after = cases[0].jobs[1], cases[1].jobs[1]
+    assert after.folder == Path("runs/iql/d/then/1")
+    assert (after.source, after.options) == (before.folder, before.options)
+    assert (after.dataset, after.online) == (Path("d"), "sim:gym")
+    assert after.changes == ("steps=7", "batch_size=8")
+
+
+def test_what_goes_on_may_be_another_algorithm_without_the_data(tmp_path):
+    then = "then = { online = 'sim:gym', algorithm = 'rlpd', recipe = 'wsrl',"
+    text = f"algorithm = 'cal_ql'\ndataset = 'd'\n{then} beside_data = false }}\n"
+    _, case = expand(tmp_path, text)
+    job = case.jobs[0]
+    assert (job.algorithm, job.recipe, job.dataset) == ("rlpd", "wsrl", None)
+    assert job.source == Path("runs/cal_ql/d/0")

@@ -15,10 +15,10 @@ from robostack import cli
 from robostack.data.dataset import create
 from robostack.plugins import spec as spec_of
 from robostack.spec import float32
-from robostack.training import checkpoint, curves, offline, sweep
+from robostack.training import checkpoint, curves, offline, sweep_cases
 from robostack.training.job import Job, perform
 from robostack.training.journal import Options
-from robostack.training.run import CHECKPOINTS, RunError
+from robostack.training.run import CHECKPOINTS, RunError, read
 from robostack.training.sweep_run import Listener, do_cases, has_ray
 
 SMALL = ("steps=60", "batch_size=16", "hidden=[16]", "evaluate_episodes=1")
@@ -69,7 +69,7 @@ def job(folder, data, algorithm="iql", changes=(), **options):
 
 
 def do(asked, seeds, listener=None, share=None):
-    case = sweep.one_case(asked, seeds)
+    case = sweep_cases.one_case(asked, seeds)
     ended = do_cases([case], listener or Listener(), share)
     return [ended[job] for job in case.jobs]
 
@@ -138,9 +138,11 @@ def test_what_is_finished_is_left_alone_and_other_settings_are_refused(data, tmp
 
 def test_a_run_that_fails_costs_the_others_nothing(data, tmp_path):
     cases = [
-        sweep.one_case(job(tmp_path / "bad", data, changes=["learning_rate=1e30"]), 2),
-        sweep.one_case(job(tmp_path / "none", tmp_path / "nowhere"), 1),
-        sweep.one_case(job(tmp_path / "good", data), 1),
+        sweep_cases.one_case(
+            job(tmp_path / "bad", data, changes=["learning_rate=1e30"]), 2
+        ),
+        sweep_cases.one_case(job(tmp_path / "none", tmp_path / "nowhere"), 1),
+        sweep_cases.one_case(job(tmp_path / "good", data), 1),
     ]
     ended = list(do_cases(cases, Listener()).values())
     assert [e.finished for e in ended] == [False, False, False, True]
@@ -179,7 +181,7 @@ paper = {{ iql = 12.5 }}
 [[runs]]
 dataset = "{missing}"
 algorithm = "bc"
-source = "somewhere"
+origin = "somewhere"
 """
 
 
@@ -233,6 +235,37 @@ def test_a_run_of_a_sweep_is_an_ordinary_run(file, tmp_path, monkeypatch, swings
     words = ["evaluate", str(run), "--world", WORLD, "--episodes", "1"]
     assert cli.main(words) == 0
     assert cli.main(["export", str(run), str(tmp_path / "policy.onnx")]) == 0
+
+
+def test_runs_that_go_on_wait_for_the_one_before(tmp_path, swings, monkeypatch):
+    """The online run begins with the learner of the offline one, or not at all."""
+    without_ray(monkeypatch)
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        f"""
+        dataset = "{swings}"
+        set = {{ steps = 20, batch_size = 16, hidden = [16], evaluate_episodes = 1 }}
+        [[runs]]
+        algorithm = "awac"
+        then = {{ online = "{WORLD}", set = {{ steps = 10 }} }}
+        [[runs]]
+        name = "bad"
+        algorithm = "awac"
+        set = {{ learning_rate = 1e30 }}
+        then = {{ online = "{WORLD}", set = {{ steps = 10 }} }}
+        """
+    )
+    assert command(path, tmp_path / "runs") == 1
+    table = msgspec.json.decode((tmp_path / "runs" / "table.json").read_bytes())
+    first, after, bad, never = table
+    assert (first["name"], after["name"]) == ("awac/swings", "awac/swings/then")
+    ended = tmp_path / "runs" / "awac" / "swings" / "0"
+    parent = read(tmp_path / "runs" / "awac" / "swings" / "then" / "0").online.parent
+    assert (parent.path, parent.step) == (str(ended.resolve()), 20)
+    assert after["seeds"][0]["finished"]
+    assert "diverged" in bad["missing"]
+    assert "runs/bad/0 to be finished first" in never["missing"]
+    assert not (tmp_path / "runs" / "bad" / "then").exists()
 
 
 @pytest.mark.slow
