@@ -14,14 +14,16 @@
 
     [runs.then]                           and each of these goes on by acting
     online = "sim:gym/Hopper-v5"
+    [paper.iql]                           what the table has beside iql/hopper-medium
+    hopper-medium = 66.3
 
 Keys mean what the flags of `robostack train` do. A list is a choice of several; what a
 row of `runs` is silent about, the file says, and else the flags. A run lies at
 
-    ALGORITHM/DATASET[/SETTING=VALUE,...][/then]/SEED
+    [NAME/]ALGORITHM/DATASET[/SETTING=VALUE,...][/then]/SEED
 
-below the folder of the sweep; with its `name`, if it has one, in place of the first
-two. What was learned by acting alone has the world in place of the dataset.
+below the folder of the sweep. What was learned by acting alone has the world in place
+of the dataset.
 """
 
 from __future__ import annotations
@@ -35,7 +37,6 @@ import msgspec
 from robostack import plugins
 
 Value = bool | int | float | str | list[bool | int | float | str]
-Paper = float | dict[str, float] | None  # what is reported elsewhere; by algorithm
 
 
 class SweepError(ValueError):
@@ -50,13 +51,12 @@ class Then(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipe: str = ""  # "": `online`, if the algorithm has one
     beside_data: bool = True  # the dataset stays part of the batches
     set: dict[str, Value] = {}
-    paper: Paper = None
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Runs that differ in seed, algorithm, dataset or a setting of the grid."""
 
-    name: str = ""  # in place of ALGORITHM/DATASET
+    name: str = ""  # before those of algorithm and dataset, to tell rows apart
     algorithm: str | list[str] = ""
     dataset: str | list[str] = ""  # folder
     recipe: str = ""
@@ -65,10 +65,9 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     online: str = ""  # world to act in
     world: str = ""  # to evaluate in
     task: str = ""  # of the world
-    d4rl_task: str = ""  # whose normalized score is reported
+    d4rl_task: str | bool = ""  # whose score is reported; true: the dataset's name
     set: dict[str, Value] = {}
     grid: dict[str, list[Value]] = {}
-    paper: Paper = None
     origin: str = ""  # of the dataset, told to whoever lacks it
     then: Then | None = None
 
@@ -77,6 +76,7 @@ class Sweep(Row, frozen=True, forbid_unknown_fields=True):
     """What the file holds."""
 
     runs: list[Row] = []
+    paper: dict[str, float | dict[str, float]] = {}  # reported elsewhere, by name
     cpus: float = 1  # that one run takes, where Ray places it
     gpus: float = 0  # likewise; may be a fraction
 

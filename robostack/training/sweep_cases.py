@@ -18,13 +18,14 @@ import msgspec
 from robostack import plugins
 from robostack.training.job import Job, plan
 from robostack.training.scores import reference
-from robostack.training.sweep import Paper, Row, Sweep, SweepError, Then, Value
+from robostack.training.sweep import Row, Sweep, SweepError, Then, Value
 
 
 class Case(NamedTuple):
     """Runs that differ in their seed alone."""
 
     name: str  # folder of the runs, below that of the sweep
+    algorithm: str  # of the first run, where one goes on from another
     jobs: tuple[Job, ...]  # by seed
     paper: float | None = None
     origin: str = ""  # of the dataset
@@ -37,22 +38,27 @@ def expand(sweep: Sweep, job: Job, seeds: int) -> list[Case]:
     """
     rows = sweep.runs or [Row()]
     cases = [case for row in rows for case in _cases(_over(sweep, row), job, seeds)]
-    if not cases:
-        raise SweepError(f"expected runs of {job.algorithm!r} in the sweep, got none")
     names = [case.name for case in cases]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SweepError(
             f"expected runs that differ, got several of {', '.join(twice)}: give each "
             f"row a name"
         )
-    for case in cases:
-        _check(case.jobs[0])
-    return cases
+    papers = _flat(sweep.paper)
+    for name in papers:
+        if name not in names:
+            raise SweepError(plugins.unknown("a name in paper", name, names))
+    chosen = [case for case in cases if job.algorithm in ("", case.algorithm)]
+    if not chosen:
+        raise SweepError(f"expected runs of {job.algorithm!r} in the sweep, got none")
+    _check([case.jobs[0] for case in chosen])
+    return [case._replace(paper=papers.get(case.name)) for case in chosen]
 
 
 def one_case(job: Job, seeds: int) -> Case:
     """Return the runs of `job` with `seeds` seeds, from its own on."""
-    return Case(_name(Row(), job, {}), _by_seed(job, _numbers(seeds, job.options.seed)))
+    jobs = _by_seed(job, _numbers(seeds, job.options.seed))
+    return Case(_name(Row(), job, {}), job.algorithm, jobs)
 
 
 def _over(sweep: Sweep, row: Row) -> Row:
@@ -66,29 +72,22 @@ def _over(sweep: Sweep, row: Row) -> Row:
 
 
 def _cases(row: Row, base: Job, seeds: int) -> Iterator[Case]:
-    """Give every choice that the row leaves, of the algorithm that is asked for."""
+    """Give every choice that the row leaves."""
     _require_sense(row, base)
     algorithms = _listed(row.algorithm) or [base.algorithm]
     datasets = _listed(row.dataset) or [str(base.dataset or "")]
     points = itertools.product(*row.grid.values())
     for algorithm, dataset, point in itertools.product(algorithms, datasets, points):
-        if base.algorithm in ("", algorithm):
-            settings = dict(zip(row.grid, point, strict=True))
-            job = _job(row, base, settings, algorithm=algorithm, dataset=dataset)
-            name = _name(row, job, settings)
-            placed = msgspec.structs.replace(job, folder=base.folder / name)
-            numbers = _numbers(row.seeds or seeds or 1, base.options.seed)
-            jobs = _by_seed(placed, numbers)
-            yield Case(name, jobs, _told(row.paper, algorithm), row.origin)
-            if then := row.then:
-                after = tuple(_after(job, then, base.changes) for job in jobs)
-                told = _told(then.paper, after[0].algorithm)
-                yield Case(f"{name}/then", after, told, row.origin)
-
-
-def _told(paper: Paper, algorithm: str) -> float | None:
-    """Return what is reported of `algorithm`."""
-    return paper.get(algorithm) if isinstance(paper, dict) else paper
+        settings = dict(zip(row.grid, point, strict=True))
+        job = _job(row, base, settings, algorithm=algorithm, dataset=dataset)
+        name = _name(row, job, settings)
+        placed = msgspec.structs.replace(job, folder=base.folder / name)
+        jobs = _by_seed(placed, _numbers(row.seeds or seeds or 1, base.options.seed))
+        case = Case(name, algorithm, jobs, origin=row.origin)
+        yield case
+        if then := row.then:
+            after = tuple(_after(job, then, base.changes) for job in jobs)
+            yield case._replace(name=f"{name}/then", jobs=after)
 
 
 def _after(job: Job, then: Then, changes: tuple[str, ...]) -> Job:
@@ -117,11 +116,6 @@ def _require_sense(row: Row, base: Job) -> None:
         raise SweepError(
             "expected an algorithm in the sweep, or as the first word after train"
         )
-    known = plugins.names("policies")
-    papers = (row.paper, row.then.paper if row.then else None)
-    for name in (name for paper in papers if isinstance(paper, dict) for name in paper):
-        if name not in known:
-            raise SweepError(plugins.unknown("an algorithm of paper", name, known))
 
 
 def _job(
@@ -129,7 +123,9 @@ def _job(
 ) -> Job:
     """Return one choice; flags change the settings of every run."""
     own = _changes(row.set | settings)
-    said = {name: getattr(row, name) for name in ("world", "task", "d4rl_task")}
+    scored = row.d4rl_task
+    task = Path(dataset).name if scored is True else scored
+    said = {"world": row.world, "task": row.task, "d4rl_task": task}
     options = msgspec.structs.replace(
         base.options, **{name: value for name, value in said.items() if value}
     )
@@ -153,8 +149,7 @@ def _name(row: Row, job: Job, settings: dict[str, Value]) -> str:
     """Return the folder of the runs, below that of the sweep."""
     place = job.dataset.name if job.dataset else _plain(job.online.partition(":")[2])
     words = ",".join(f"{k}={_plain(_text(v))}" for k, v in settings.items())
-    parts = (row.name or f"{job.algorithm}/{place}".rstrip("/"), words)
-    return "/".join(filter(None, parts))
+    return "/".join(filter(None, (row.name, job.algorithm, place, words)))
 
 
 def _numbers(seeds: int | list[int], first: int) -> list[int]:
@@ -178,11 +173,23 @@ def _by_seed(job: Job, seeds: list[int]) -> tuple[Job, ...]:
     )
 
 
-def _check(job: Job) -> None:
+def _check(jobs: list[Job]) -> None:
     """Raise if there is no such algorithm, recipe, setting or task of D4RL."""
-    plan(msgspec.structs.replace(job, source=None))
-    if job.options.d4rl_task:
-        reference(job.options.d4rl_task)
+    for algorithm, recipe, changes in {
+        (j.algorithm, j.recipe, j.changes) for j in jobs
+    }:
+        plan(Job(algorithm, Path(), recipe=recipe, changes=changes))
+    for task in {job.options.d4rl_task for job in jobs} - {""}:
+        reference(task)
+
+
+def _flat(paper: dict[str, float | dict[str, float]]) -> dict[str, float]:
+    """Return what is reported, by the names of cases."""
+    flat: dict[str, float] = {}
+    for name, told in paper.items():
+        below = told if isinstance(told, dict) else {"": told}
+        flat |= {f"{name}/{rest}".rstrip("/"): value for rest, value in below.items()}
+    return flat
 
 
 def _listed(value: str | list[str]) -> list[str]:

@@ -55,7 +55,7 @@ def _line(case: Case, ended: Mapping[Job, Ended]) -> Line:
     values = [s.evaluation[key] for s in seeds if s.finished and key in s.evaluation]
     problems = dict.fromkeys(s.problem for s in seeds if s.problem)
     if problems and case.origin and not _is_there(case.jobs[0].dataset):
-        problems[f"it is of {case.origin}"] = None
+        problems[f"its files: {case.origin}"] = None
     if stopped := [str(s.seed) for s in seeds if not (s.finished or s.problem)]:
         problems[f"seed {', '.join(stopped)} is not finished: --resume goes on"] = None
     if not values and all(s.finished for s in seeds):

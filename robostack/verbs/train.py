@@ -142,6 +142,7 @@ def _many(cases: list[Case], job: Job, share: Share | None = None) -> int:
     from robostack.training.sweep_run import Listener, do_cases
 
     count, done = sum(len(case.jobs) for case in cases), 0
+    told: set[str] = set()
     with progress_bar(f"{count} runs") as show:
 
         def report(job: Job, progress: Progress) -> None:
@@ -152,7 +153,9 @@ def _many(cases: list[Case], job: Job, share: Share | None = None) -> int:
             nonlocal done
             done += 1
             words = "finished" if ended.finished else ended.problem or "interrupted"
-            console.print(f"  {job.folder}: {words}", highlight=False, markup=False)
+            if ended.problem not in told:  # those of one cause fail with one sentence
+                console.print(f"  {job.folder}: {words}", highlight=False, markup=False)
+            told.update({ended.problem} - {""})
             if share:
                 show(done, count, "by Ray")
 

@@ -177,11 +177,12 @@ world = "sim:pendulum"
 set = {{ steps = 40, batch_size = 16, hidden = [16], evaluate_episodes = 1 }}
 [[runs]]
 dataset = "{data}"
-paper = {{ iql = 12.5 }}
 [[runs]]
 dataset = "{missing}"
 algorithm = "bc"
 origin = "somewhere"
+[paper.iql]
+swings = 12.5
 """
 
 
@@ -218,7 +219,7 @@ def test_a_sweep_ends_in_one_table_with_what_failed(file, tmp_path, monkeypatch)
     assert (iql["paper"], bc["paper"]) == (12.5, None)
     assert missing["mean"] is None
     assert "expected a dataset at" in missing["missing"]
-    assert "it is of somewhere" in missing["missing"]
+    assert "its files: somewhere" in missing["missing"]
     text = (tmp_path / "runs" / "table.md").read_text()
     assert all(name in text for name in names)
     assert "12.5" in text
@@ -264,7 +265,7 @@ def test_runs_that_go_on_wait_for_the_one_before(tmp_path, swings, monkeypatch):
     assert (parent.path, parent.step) == (str(ended.resolve()), 20)
     assert after["seeds"][0]["finished"]
     assert "diverged" in bad["missing"]
-    assert "runs/bad/0 to be finished first" in never["missing"]
+    assert "runs/bad/awac/swings/0 to be finished first" in never["missing"]
     assert not (tmp_path / "runs" / "bad" / "then").exists()
 
 

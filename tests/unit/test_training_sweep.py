@@ -124,12 +124,19 @@ def test_seeds_by_a_flag_begin_at_the_seed_that_is_asked_for():
     assert folders([sweep_cases.one_case(job, 2)]) == ["run/4", "run/5"]
 
 
-def test_what_a_paper_reports_goes_with_the_algorithm(tmp_path):
-    text = 'algorithm = ["iql", "bc"]\n[[runs]]\ndataset = "d"\n'
-    cases = expand(tmp_path, text + "paper = { bc = 0.0 }\n")
+def test_what_a_paper_reports_goes_with_the_name(tmp_path):
+    text = 'algorithm = ["iql", "bc"]\ndataset = "d"\n'
+    cases = expand(tmp_path, text + "[paper.bc]\nd = 0.0\n")
     assert [case.paper for case in cases] == [None, 0.0]
-    cases = expand(tmp_path, text + "paper = 0.0\n")
-    assert [case.paper for case in cases] == [0.0, 0.0]
+    cases = expand(tmp_path, text + "[paper]\n'bc/d' = 0.5\n", Job("bc", Path("r")))
+    assert [case.paper for case in cases] == [0.5]
+
+
+def test_the_name_of_a_dataset_can_be_the_task_of_its_scores(tmp_path):
+    text = "algorithm = 'bc'\ndataset = ['x/hopper-medium-v2', 'x/pen-human-v1']\n"
+    cases = expand(tmp_path, text + "d4rl_task = true\n")
+    tasks = [case.jobs[0].options.d4rl_task for case in cases]
+    assert tasks == ["hopper-medium-v2", "pen-human-v1"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,10 @@ def test_what_a_paper_reports_goes_with_the_algorithm(tmp_path):
         ("dataset = 'd'", "expected an algorithm in the sweep"),
         ("algorithm = 'bc'\nseeds = -1", "how many seeds there are"),
         ("algorithm = 'bc'\nseeds = [1, 1]", "how many seeds there are"),
-        ("algorithm = 'bc'\npaper = { bcc = 1.0 }", "did you mean 'bc'"),
+        (
+            "algorithm = 'bc'\ndataset = 'd'\npaper = { 'bcc/d' = 1.0 }",
+            "did you mean 'bc/d'",
+        ),
         ("algorithm = 'bc'\n[[runs]]\n[[runs]]", "give each row a name"),
         ("then = { world = 'sim:gym' }", "as a key of .*sweep.toml, got 'world'"),
         ("then = { recipe = 'maze' }", "missing required field `online`"),
@@ -184,7 +194,7 @@ def test_a_setting_is_in_the_grid_or_a_flag(tmp_path):
 def test_two_rows_of_one_dataset_are_told_apart_by_a_name(tmp_path):
     rows = "[[runs]]\nname = 'slow'\n[[runs]]\nset = { learning_rate = 1e-3 }\n"
     cases = expand(tmp_path, f'algorithm = "bc"\ndataset = "d"\n{rows}')
-    assert [case.name for case in cases] == ["slow", "bc/d"]
+    assert [case.name for case in cases] == ["slow/bc/d", "bc/d"]
     assert "learning_rate=0.001" in cases[1].jobs[0].changes
 
 
@@ -201,11 +211,12 @@ def test_runs_go_on_by_acting_each_from_its_own_end(tmp_path):
         dataset = "d"
         algorithm = ["iql", "cal_ql"]
         world = "sim:pendulum"
-        paper = { iql = 1.0 }
         [then]
         online = "sim:gym"
         set = { steps = 7 }
-        paper = { iql = 2.0 }
+        [paper.iql]
+        d = 1.0
+        "d/then" = 2.0
         """,
         Job("", Path("runs"), changes=("batch_size=8",)),
     )
