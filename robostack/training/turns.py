@@ -5,8 +5,9 @@
                         are loaded once, and each run goes on by a slice of updates
 
 In turn all of them are about as far at any moment. One batched axis over the seeds, a
-single matrix product for all of them, is slower on a processor, where a run alone keeps
-a core busy (benchmarks/seeds.py), and would not be equal to the bit.
+single matrix product for all, would share the overhead of small kernels; but it rounds
+otherwise than a run alone, and every algorithm would have to be written for it. What it
+would gain on a processor is measured by benchmarks/seeds.py.
 """
 
 from __future__ import annotations
@@ -111,8 +112,10 @@ def _in_turn(seeds: Sequence[Job], on_progress: OnJob) -> list[Ended]:
         for job in _left(courses, problems):  # interrupted
             with noted(problems, job):
                 courses[job].save()
-    finished = {job for job, course in courses.items() if course.outcome.finished}
-    return [Ended(job in finished, problems.get(job, "")) for job in seeds]
+    done = {job for job, course in courses.items() if course.outcome.finished}
+    return [
+        Ended(job in done - problems.keys(), problems.get(job, "")) for job in seeds
+    ]
 
 
 def _open(

@@ -130,6 +130,10 @@ def _sweep(path: Path, job: Job, seeds: int) -> int:
     from robostack.training import sweep, sweep_cases
     from robostack.training.sweep_run import Share, has_ray
 
+    if job.source:
+        raise VerbError(
+            "expected no --from beside --sweep, whose rows go on by a table `then`"
+        )
     wanted = sweep.read(path)
     cases = sweep_cases.expand(wanted, job, seeds)
     share = Share(wanted.cpus, wanted.gpus) if has_ray() else None
