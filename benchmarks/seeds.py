@@ -7,10 +7,10 @@
                  all is one matrix product; losses are sums over the seeds, which share
                  no weight, so one optimizer steps all
 
-Every round measures the processor's time of the three one after the other, on the same
-batches; printed are the medians of the ratios within a round. That all learn the same is
-checked first: the losses of the batched update against the sums of the learners'. The
-batched one leaves out the checks of a batch and the metrics, which nobody reads here.
+Every round measures the processor's time of the three, one after the other, on the same
+batches; printed are the medians of the ratios within a round. That all learn the same
+is checked first: the losses of the batched update against the sums of the learners'.
+The batched one leaves out the checks of a batch and the metrics, which nobody reads.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--updates", type=int, default=20, help="a slice")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--updates", type=int, default=10, help="a slice")
+    parser.add_argument("--rounds", type=int, default=9)
     flags = parser.parse_args()
     torch.set_num_threads(1)
     rng, seeds = np.random.default_rng(0), range(flags.seeds)

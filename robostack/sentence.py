@@ -18,3 +18,9 @@ def sentence(error: Exception) -> str:
         return ""
     ours = type(error).__module__.startswith("robostack.")
     return str(error) if ours or isinstance(error, OSError) else ""
+
+
+def clause(error: Exception) -> str:
+    """Return what `error` says, to go on a sentence with."""
+    text = str(error)
+    return text[:1].lower() + text[1:]

@@ -35,6 +35,7 @@ from typing import Any
 import msgspec
 
 from robostack import plugins
+from robostack.sentence import clause
 
 Value = bool | int | float | str | list[bool | int | float | str]
 
@@ -94,10 +95,7 @@ def read(path: Path) -> Sweep:
     try:
         return msgspec.convert(table, Sweep)
     except msgspec.ValidationError as error:
-        text = str(error)
-        raise SweepError(
-            f"the sweep {path} is not valid: {text[:1].lower()}{text[1:]}"
-        ) from error
+        raise SweepError(f"the sweep {path} is not valid: {clause(error)}") from error
 
 
 def _require_known(
