@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from robostack import __version__
-from robostack.extras import EXTRAS
+from robostack.sentence import sentence
 from robostack.verbs import (
     bundles,
     calibrate,
@@ -29,6 +29,7 @@ from robostack.verbs import (
     robots,
     run,
     show,
+    train,
     watch,
 )
 from robostack.verbs.verb import Verb
@@ -48,6 +49,7 @@ _VERBS: dict[str, Verb] = {
     **show.VERBS,
     **doctor.VERBS,
     **calibrate.VERBS,
+    **train.VERBS,
     **learn.VERBS,
     **robots.VERBS,
     **run.VERBS,
@@ -76,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        sentence = _sentence(error)
-        if not sentence:
+        told = sentence(error)
+        if not told:
             raise
-        _STDERR.print(f"[red]error:[/red] {_escape(sentence)}", highlight=False)
+        _STDERR.print(f"[red]error:[/red] {_escape(told)}", highlight=False)
         return 1
 
 
@@ -113,21 +115,6 @@ def _print_overview() -> None:
 
 def _first_line(verb: Verb) -> str:
     return (verb.flags.__doc__ or "").strip().splitlines()[0]
-
-
-def _sentence(error: Exception) -> str:
-    """Return what to tell a person, or "" where a traceback says more."""
-    if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "").partition(".")[0]
-        extra = next((e for e, names in EXTRAS.items() if package in names), "")
-        if extra:
-            return (
-                f"this needs the package {package!r}, which is not installed: "
-                f"pip install 'robostack[{extra}]'"
-            )
-        return ""
-    ours = type(error).__module__.startswith("robostack.")
-    return str(error) if ours or isinstance(error, OSError) else ""
 
 
 def _escape(text: str) -> str:

@@ -12,5 +12,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "ur": ("rtde_control", "rtde_receive"),
     "cameras": ("cv2",),
     "gamepad": ("pygame",),
+    "sweep": ("ray",),
     "sign": ("cryptography",),
 }

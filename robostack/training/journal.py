@@ -79,19 +79,19 @@ class Journal:
         arena: Arena | None,
     ) -> None:
         self.evaluation: dict[str, float] = {}  # the last one
+        self.recipe = recipe
         self._folder = folder
-        self._recipe = recipe
         self._options = options
         self._curves = curves
         self._arena = arena
 
     def due(self, step: int) -> Due:
         """Say what it is time for after update `step`."""
-        last = step == self._recipe.steps
+        last = step == self.recipe.steps
         return Due(
             step % TICK == 0 or last,
             step % self._options.report_every == 0 or last,
-            bool(self._arena) and (step % self._recipe.evaluate_every == 0 or last),
+            bool(self._arena) and (step % self.recipe.evaluate_every == 0 or last),
             step % self._options.checkpoint_every == 0,
         )
 
@@ -120,7 +120,7 @@ class Journal:
         evaluation = evaluate(
             deterministic(learner),
             self._arena,
-            episodes=self._recipe.evaluate_episodes,
+            episodes=self.recipe.evaluate_episodes,
             seed=_EVALUATION_SEED,
         )
         metrics = evaluation.metrics()

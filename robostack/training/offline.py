@@ -3,10 +3,15 @@
 A run that is killed at any moment resumes from its newest checkpoint, and ends with the
 same weights, to the bit, as if it had never stopped: the checkpoint holds the learner,
 the generator that draws batches, and how much of the metrics belongs to it.
+
+A run that is open is a `Course`, which can go on by slices: several in turn, each as if
+it were alone (turns.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,9 +78,21 @@ def train(
     """
     options = options or Options()
     prepare(options.threads)
+    replay = load_replay(dataset, recipe)
+    with opened(dataset, folder, recipe, options, replay) as course:
+        with interruptible() as interrupted:
+            course.advance(recipe.steps, interrupted, on_progress)
+        course.save()
+    return course.outcome
+
+
+@contextmanager
+def opened(
+    dataset: Dataset, folder: Path, recipe: Recipe, options: Options, replay: Replay
+) -> Iterator[Course]:
+    """Give the run in `folder`, begun or resumed, on the transitions in `replay`."""
     if options.d4rl_task:
         reference(options.d4rl_task)
-    replay = load_replay(dataset, recipe)
     run = describe(recipe, options.seed, dataset, replay)
     arena = open_arena(options.world, options.task) if options.world else None
     try:
@@ -85,8 +102,7 @@ def train(
         match(folder, run) if resumed else start(folder, run)
         state = _restore(folder, make_learner(run), options.seed)
         with Curves(folder, state.step, state.metrics_size) as curves:
-            journal = Journal(folder, recipe, options, curves, arena)
-            return _loop(journal, recipe, state, replay, on_progress)
+            yield Course(Journal(folder, recipe, options, curves, arena), state, replay)
     finally:
         if arena:
             arena.world.close()
@@ -102,35 +118,52 @@ def _restore(folder: Path, learner: Learner, seed: int) -> _State:
     return _State(learner, rng, newest.step, newest.metrics_size)
 
 
-def _loop(
-    journal: Journal,
-    recipe: Recipe,
-    state: _State,
-    replay: Replay,
-    on_progress: OnProgress,
-) -> Outcome:
-    """Update until the recipe's steps are done, or somebody interrupts."""
-    learner, rng, step, _ = state
-    watch, saved = Stopwatch(), step
-    with interruptible() as interrupted:
-        while step < recipe.steps and not interrupted():
-            metrics = learner.update(replay.sample(rng, recipe.batch_size))
-            step += 1
-            due = journal.due(step)
+class Course:
+    """A run that is open, at some update; `opened` gives it."""
+
+    def __init__(self, journal: Journal, state: _State, replay: Replay) -> None:
+        self.step = state.step
+        self._journal = journal
+        self._recipe = journal.recipe
+        self._state = state
+        self._replay = replay
+        self._saved = state.step
+        self._watch = Stopwatch()
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it stands."""
+        finished = self.step == self._recipe.steps
+        return Outcome(self.step, finished, self._journal.evaluation)
+
+    def advance(
+        self, until: int, interrupted: Callable[[], bool], on_progress: OnProgress
+    ) -> None:
+        """Update up to step `until`, or to the recipe's last, unless interrupted."""
+        recipe, journal, watch = self._recipe, self._journal, self._watch
+        learner, rng, first, _ = self._state
+        watch.start()
+        while self.step < min(until, recipe.steps) and not interrupted():
+            metrics = learner.update(self._replay.sample(rng, recipe.batch_size))
+            self.step += 1
+            due = journal.due(self.step)
             if not any(due):
                 continue
-            watch.stop(step - state.step)
-            report = journal.report(step, metrics, learner)
+            watch.stop(self.step - first)
+            report = journal.report(self.step, metrics, learner)
             if due.checkpoint:
-                journal.save(_content(step, learner, rng))
-                saved = step
-            on_progress(Progress(step, recipe.steps, report, watch.rate))
+                self.save()
+            on_progress(Progress(self.step, recipe.steps, report, watch.rate))
             watch.start()
-        if step > saved:
-            journal.save(_content(step, learner, rng))
-    return Outcome(step, step == recipe.steps, journal.evaluation)
+        watch.stop(self.step - first)
 
-
-def _content(step: int, learner: Learner, rng: np.random.Generator) -> Checkpoint:
-    sampler = checkpoint.pack_generator(rng)
-    return Checkpoint(step=step, learner=learner.state(), sampler=sampler)
+    def save(self) -> None:
+        """Write a checkpoint, unless there is one of this very step."""
+        if self.step == self._saved:
+            return
+        learner, rng = self._state.learner, self._state.rng
+        sampler = checkpoint.pack_generator(rng)
+        self._journal.save(
+            Checkpoint(step=self.step, learner=learner.state(), sampler=sampler)
+        )
+        self._saved = self.step

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from robostack import plugins
+from robostack.sentence import clause
 from robostack.training.process import load_algorithm
 
 
@@ -132,7 +133,7 @@ def convert(table: dict[str, Any]) -> Recipe:
     try:
         recipe = msgspec.convert(table, Recipe)
     except msgspec.ValidationError as error:
-        raise RecipeError(f"the recipe is not valid: {_sentence(error)}") from error
+        raise RecipeError(f"the recipe is not valid: {clause(error)}") from error
     configure(recipe)
     return recipe
 
@@ -146,7 +147,7 @@ def configure(recipe: Recipe) -> Any:
         return msgspec.convert(recipe.config, kind)
     except msgspec.ValidationError as error:
         raise RecipeError(
-            f"the settings of {recipe.algorithm} are not valid: {_sentence(error)}"
+            f"the settings of {recipe.algorithm} are not valid: {clause(error)}"
         ) from error
 
 
@@ -181,8 +182,3 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return text[:1].lower() + text[1:]

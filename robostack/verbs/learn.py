@@ -1,15 +1,13 @@
-"""`robostack train`, `evaluate` and `export`: from logs to a bundle."""
+"""`robostack evaluate` and `export`: from a run to a bundle."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
-import tyro
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,38 +19,6 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from .verb import Verb, VerbError, console, print_json
-
-if TYPE_CHECKING:
-    from robostack.data.dataset import Dataset
-    from robostack.training.recipe import Recipe
-
-
-Source = Annotated[Path | None, tyro.conf.arg(name="from")]
-
-
-class Train(msgspec.Struct, frozen=True):
-    """Train a policy from logs, by acting in a world, or by both.
-
-    TensorBoard scalars and checkpoints go into the run. Ctrl-C leaves a checkpoint;
-    --resume goes on as if never stopped, to the bit.
-    """
-
-    algorithm: Positional[str]  # one of `robostack list algorithms`
-    run: Path  # folder of the run
-    dataset: Path | None = None  # folder to learn from; online: beside what is lived
-    online: str = ""  # learn by acting in a world; h2o: default: the dataset's own
-    source: Source = None  # run to go on from online, its recipe `online` by default
-    warmup_steps: int | None = None  # of the policy as it is; default: the recipe's
-    recipe: str = ""  # one that comes with the algorithm, or a .toml file
-    set: tuple[str, ...] = ()  # key=value: settings of the recipe or the algorithm
-    labeller: str = ""  # whose rewards; default: the recipe's, or the only ones there
-    steps: int = 0  # updates; 0: the recipe's
-    seed: int = 0
-    threads: int = 1  # of math libraries; OMP_NUM_THREADS has the last word
-    precision: str = ""  # fp32, or bf16 for matrix products; default: the recipe's
-    resume: bool = False  # go on with the run in that folder, or begin it
-    world: str = ""  # evaluate on a schedule in; default: where it acts
-    task: str = ""  # of the world; default: its first
 
 
 class Evaluate(msgspec.Struct, frozen=True):
@@ -84,98 +50,6 @@ class Export(msgspec.Struct, frozen=True):
     run: Positional[Path]  # folder that `robostack train` wrote
     bundle: Positional[Path]  # file to write, for example policy.onnx
     tolerance: float = 1e-5  # largest difference from the trained policy [action unit]
-
-
-def train(flags: Train) -> int:
-    """Train, with a progress bar."""
-    from robostack.data.dataset import open_dataset
-    from robostack.training import offline, online
-    from robostack.training.process import prepare
-    from robostack.training.setting import Setting
-
-    prepare(flags.threads)
-    _require_possible(flags)
-    dataset = open_dataset(flags.dataset) if flags.dataset else None
-    world = flags.online or _simulator(flags, dataset)
-    plan = _recipe(flags, [] if dataset is None else dataset.labellers())
-    options = offline.Options(
-        seed=flags.seed,
-        threads=flags.threads,
-        resume=flags.resume,
-        world=flags.world,
-        task=flags.task,
-    )
-    with progress_bar("training") as show:
-
-        def report(progress: offline.Progress) -> None:
-            words = _words(progress.metrics)
-            lived = progress.robot_steps
-            steps = f" {lived} steps" if lived else ""
-            rate = f"{progress.updates_per_s:.0f}/s{steps}"
-            show(progress.step, progress.steps, rate)
-            if words:
-                console.print(
-                    f"  update {progress.step}{steps and ','}{steps}: {words}"
-                )
-
-        if world:
-            setting = Setting(world, flags.task, dataset, flags.source)
-            outcome = online.train(setting, flags.run, plan, options, report)
-        else:
-            assert dataset is not None
-            outcome = offline.train(dataset, flags.run, plan, options, report)
-    if not outcome.finished:
-        console.print(
-            f"stopped at update {outcome.step}; robostack train ... --resume goes on"
-        )
-        return 130
-    console.print(f"{flags.run}: {outcome.step} updates")
-    return 0
-
-
-def _simulator(flags: Train, dataset: Dataset | None) -> str:
-    """Return the world that the data is of, where the algorithm needs one; else ""."""
-    from robostack.training.process import load_algorithm
-    from robostack.training.setting import simulator
-
-    hybrid = getattr(load_algorithm(flags.algorithm), "HYBRID", False)
-    return simulator(dataset) if dataset is not None and hybrid else ""
-
-
-def _require_possible(flags: Train) -> None:
-    if not flags.online and flags.dataset is None:
-        raise VerbError(
-            "expected --dataset FOLDER to learn from logs, or --online sim:WORLD to "
-            "learn by acting, got neither"
-        )
-    if not flags.online and (flags.source or flags.warmup_steps is not None):
-        raise VerbError("expected --online sim:WORLD beside --from or --warmup-steps")
-
-
-def _recipe(flags: Train, labellers: list[str]) -> Recipe:
-    """Return the recipe that the flags ask for."""
-    from robostack.training import recipe, run
-
-    changes = list(flags.set)
-    if flags.steps:
-        changes.append(f"steps={flags.steps}")
-    if flags.precision:
-        changes.append(f"precision={flags.precision}")
-    if flags.warmup_steps is not None:
-        changes.append(f"warmup_steps={flags.warmup_steps}")
-    if labeller := flags.labeller or only(labellers):
-        changes.append(f"labeller={labeller}")
-    if not flags.source:
-        return recipe.read(flags.algorithm, flags.recipe, changes)
-    own = "online" if "online" in recipe.names(flags.algorithm) else ""
-    inherited = run.heritage(run.read(flags.source), flags.algorithm)
-    return recipe.read(flags.algorithm, flags.recipe or own, changes, inherited)
-
-
-def _words(metrics: dict[str, float]) -> str:
-    """Return what is printed of a report."""
-    shown = {name: value for name, value in metrics.items() if "return" in name}
-    return " ".join(f"{name} {value:.4g}" for name, value in shown.items())
 
 
 def evaluate(flags: Evaluate) -> int:
@@ -259,11 +133,6 @@ def export(flags: Export) -> int:
     return 0
 
 
-def only(labellers: list[str]) -> str:
-    """Return the labeller if there is one alone, else "": the recipe decides."""
-    return labellers[0] if len(labellers) == 1 else ""
-
-
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """Give a function (done, total, words) that draws a bar."""
@@ -302,7 +171,6 @@ def _policy(path: Path, arena: object, world: str) -> Callable[..., np.ndarray]:
 
 
 VERBS = {
-    "train": Verb(Train, train),
     "evaluate": Verb(Evaluate, evaluate),
     "export": Verb(Export, export),
 }

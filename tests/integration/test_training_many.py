@@ -1,0 +1,285 @@
+"""Many runs by one command: each is what it would be alone, and none costs another."""
+
+import os
+import signal
+
+import msgspec
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from data_examples import SPEC, make_episode
+
+from robostack import cli
+from robostack.data.dataset import create
+from robostack.plugins import spec as spec_of
+from robostack.spec import float32
+from robostack.training import checkpoint, curves, offline, sweep_cases
+from robostack.training.job import Job, perform
+from robostack.training.journal import Options
+from robostack.training.run import CHECKPOINTS, RunError, read
+from robostack.training.sweep_run import Listener, do_cases, has_ray
+
+SMALL = ("steps=60", "batch_size=16", "hidden=[16]", "evaluate_episodes=1")
+OPTIONS = Options(report_every=10, checkpoint_every=25)
+WORLD = "sim:pendulum"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Return the folder of a small dataset of an arm."""
+    path = tmp_path_factory.mktemp("data") / "arm"
+    episodes = [make_episode(20, seed)._replace(frames={}) for seed in range(4)]
+    create(path, msgspec.structs.replace(SPEC, cameras={})).append(episodes, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def swings(tmp_path_factory):
+    """Return the folder of a small dataset of a world that can be evaluated in."""
+    spec, path = spec_of(WORLD), tmp_path_factory.mktemp("data") / "swings"
+    rng, episode = np.random.default_rng(0), make_episode(30)
+    action = float32(rng.uniform(-1, 1, (30, spec.action.size)))
+    observation = {
+        name: float32(rng.uniform(-1, 1, (31, array.size)))
+        for name, array in spec.observation.items()
+    }
+    episode = episode._replace(
+        observation=observation,
+        action=action,
+        requested=action,
+        time_s=np.arange(31) * spec.control_period_s,
+        truth={},
+        frames={},
+    )
+    create(path, spec).append([episode], {})
+    return path
+
+
+def final(folder):
+    """Return everything that a run ended with."""
+    newest = checkpoint.newest(folder / CHECKPOINTS)
+    return newest, (folder / "metrics.jsonl").read_bytes()
+
+
+def job(folder, data, algorithm="iql", changes=(), **options):
+    own = msgspec.structs.replace(OPTIONS, **options)
+    return Job(algorithm, folder, data, changes=(*SMALL, *changes), options=own)
+
+
+def do(asked, seeds, listener=None, share=None):
+    case = sweep_cases.one_case(asked, seeds)
+    ended = do_cases([case], listener or Listener(), share)
+    return [ended[job] for job in case.jobs]
+
+
+SLOW = [pytest.param(a, marks=pytest.mark.slow) for a in ("cql", "famo2o", "uni_o4")]
+
+
+@pytest.mark.parametrize("algorithm", ["iql", *SLOW])
+def test_each_of_several_seeds_is_what_it_is_alone_to_the_bit(
+    data, tmp_path, algorithm
+):
+    ended = do(job(tmp_path / "many", data, algorithm), 3)
+    assert all(e.finished for e in ended)
+    for seed in range(3):
+        perform(job(tmp_path / f"alone{seed}", data, algorithm, seed=seed))
+        assert final(tmp_path / "many" / str(seed)) == final(tmp_path / f"alone{seed}")
+    states = {final(tmp_path / f"alone{seed}")[0].learner for seed in range(3)}
+    assert len(states) == 3
+
+
+def test_several_seeds_go_on_in_turn_on_transitions_loaded_once(
+    data, tmp_path, monkeypatch
+):
+    loads, order, load = [], [], offline.load_replay
+    monkeypatch.setattr(
+        offline, "load_replay", lambda *given: loads.append(1) or load(*given)
+    )
+    listener = Listener(lambda job, p: order.append((p.step, job.options.seed)))
+    do(job(tmp_path, data), 2, listener)
+    assert loads == [1]
+    reports = [o for o in order if o[0] % 10 == 0]
+    assert reports == [(step, seed) for step in range(10, 61, 10) for seed in (0, 1)]
+
+
+def test_ctrl_c_leaves_all_with_a_checkpoint_and_resuming_ends_as_if_it_never_had(
+    data, tmp_path
+):
+    def interrupt(job, progress):
+        if (job.options.seed, progress.step) == (1, 50):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    do(job(tmp_path / "straight", data), 3)
+    ended = do(job(tmp_path / "stopped", data), 3, Listener(interrupt))
+    assert [(e.finished, e.problem) for e in ended] == [(False, "")] * 3
+    runs = [tmp_path / "stopped" / str(seed) for seed in range(3)]
+    steps = [checkpoint.newest(run / CHECKPOINTS).step for run in runs]
+    assert steps == [50, 50, 40]
+    with pytest.raises(RunError, match="3 of 3 are there already"):
+        do(job(tmp_path / "stopped", data), 3)
+    ended = do(job(tmp_path / "stopped", data, resume=True), 3)
+    assert all(e.finished for e in ended)
+    for seed, run in enumerate(runs):
+        assert final(run) == final(tmp_path / "straight" / str(seed))
+
+
+def test_what_is_finished_is_left_alone_and_other_settings_are_refused(data, tmp_path):
+    do(job(tmp_path, data), 2)
+    before = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))]
+    assert all(e.finished for e in do(job(tmp_path, data, resume=True), 2))
+    after = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))]
+    assert after == before
+    other = job(tmp_path, data, changes=["expectile=0.9"], resume=True)
+    problems = [e.problem for e in do(other, 2)]
+    assert all("config.expectile was 0.7, now 0.9" in p for p in problems)
+
+
+def test_a_run_that_fails_costs_the_others_nothing(data, tmp_path):
+    cases = [
+        sweep_cases.one_case(
+            job(tmp_path / "bad", data, changes=["learning_rate=1e30"]), 2
+        ),
+        sweep_cases.one_case(job(tmp_path / "none", tmp_path / "nowhere"), 1),
+        sweep_cases.one_case(job(tmp_path / "good", data), 1),
+    ]
+    ended = list(do_cases(cases, Listener()).values())
+    assert [e.finished for e in ended] == [False, False, False, True]
+    assert all("training diverged by step 10" in e.problem for e in ended[:2])
+    assert "expected a dataset at" in ended[2].problem
+
+
+def test_one_seed_that_fails_leaves_the_others_in_turn(data, tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "run.json").write_text("{")
+    ended = do(job(tmp_path, data, resume=True), 3)
+    assert [e.finished for e in ended] == [True, False, True]
+    assert "run.json cannot be read" in ended[1].problem
+
+
+def test_seeds_that_learn_by_acting_come_one_after_another(tmp_path):
+    changes = ("random_steps=20", "steps=30", "batch_size=16", "hidden=[16]")
+    changes += ("evaluate_episodes=1",)
+    asked = Job("sac", tmp_path / "many", online=WORLD, changes=changes)
+    assert all(e.finished for e in do(asked, 2))
+    alone = msgspec.structs.replace(
+        asked, folder=tmp_path / "alone", options=Options(seed=1)
+    )
+    perform(alone)
+    assert final(tmp_path / "many" / "1") == final(tmp_path / "alone")
+
+
+FILE = """
+seeds = 2
+algorithm = ["iql", "bc"]
+world = "sim:pendulum"
+set = {{ steps = 40, batch_size = 16, hidden = [16], evaluate_episodes = 1 }}
+[[runs]]
+dataset = "{data}"
+[[runs]]
+dataset = "{missing}"
+algorithm = "bc"
+origin = "somewhere"
+[paper.iql]
+swings = 12.5
+"""
+
+
+@pytest.fixture
+def file(tmp_path, swings):
+    path = tmp_path / "sweep.toml"
+    path.write_text(FILE.format(data=swings, missing=tmp_path / "missing"))
+    return path
+
+
+def command(file, folder, *more):
+    return cli.main(["train", "--sweep", str(file), "--run", str(folder), *more])
+
+
+def without_ray(monkeypatch):
+    monkeypatch.setattr("robostack.training.sweep_run.has_ray", lambda: False)
+
+
+def test_a_sweep_ends_in_one_table_with_what_failed(file, tmp_path, monkeypatch):
+    without_ray(monkeypatch)
+    assert command(file, tmp_path / "runs") == 1
+    table = msgspec.json.decode((tmp_path / "runs" / "table.json").read_bytes())
+    names = [line["name"] for line in table]
+    assert names == ["iql/swings", "bc/swings", "bc/missing"]
+    iql, bc, missing = table
+    returns = [
+        curves.read(tmp_path / "runs" / "iql" / "swings" / str(seed))[-1]
+        for seed in (0, 1)
+    ]
+    returns = [line["evaluation/return"] for line in returns]
+    assert [s["evaluation"]["evaluation/return"] for s in iql["seeds"]] == returns
+    assert iql["mean"] == pytest.approx(np.mean(returns))
+    assert iql["std"] == pytest.approx(np.std(returns, ddof=1))
+    assert (iql["paper"], bc["paper"]) == (12.5, None)
+    assert missing["mean"] is None
+    assert "expected a dataset at" in missing["missing"]
+    assert "its files: somewhere" in missing["missing"]
+    text = (tmp_path / "runs" / "table.md").read_text()
+    assert all(name in text for name in names)
+    assert "12.5" in text
+
+
+def test_a_run_of_a_sweep_is_an_ordinary_run(file, tmp_path, monkeypatch, swings):
+    without_ray(monkeypatch)
+    command(file, tmp_path / "runs")
+    run = tmp_path / "runs" / "bc" / "swings" / "1"
+    flags = ["--seed", "1", "--steps", "40", "--world", WORLD, "--dataset", str(swings)]
+    flags += ["--set", "batch_size=16", "hidden=[16]", "evaluate_episodes=1"]
+    cli.main(["train", "bc", "--run", str(tmp_path / "alone"), *flags])
+    assert final(run) == final(tmp_path / "alone")
+    words = ["evaluate", str(run), "--world", WORLD, "--episodes", "1"]
+    assert cli.main(words) == 0
+    assert cli.main(["export", str(run), str(tmp_path / "policy.onnx")]) == 0
+
+
+def test_runs_that_go_on_wait_for_the_one_before(tmp_path, swings, monkeypatch):
+    """The online run begins with the learner of the offline one, or not at all."""
+    without_ray(monkeypatch)
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        f"""
+        dataset = "{swings}"
+        set = {{ steps = 20, batch_size = 16, hidden = [16], evaluate_episodes = 1 }}
+        [[runs]]
+        algorithm = "awac"
+        then = {{ online = "{WORLD}", set = {{ steps = 10 }} }}
+        [[runs]]
+        name = "bad"
+        algorithm = "awac"
+        set = {{ learning_rate = 1e30 }}
+        then = {{ online = "{WORLD}", set = {{ steps = 10 }} }}
+        """
+    )
+    assert command(path, tmp_path / "runs") == 1
+    table = msgspec.json.decode((tmp_path / "runs" / "table.json").read_bytes())
+    first, after, bad, never = table
+    assert (first["name"], after["name"]) == ("awac/swings", "awac/swings/then")
+    ended = tmp_path / "runs" / "awac" / "swings" / "0"
+    parent = read(tmp_path / "runs" / "awac" / "swings" / "then" / "0").online.parent
+    assert (parent.path, parent.step) == (str(ended.resolve()), 20)
+    assert after["seeds"][0]["finished"]
+    assert "diverged" in bad["missing"]
+    assert "runs/bad/awac/swings/0 to be finished first" in never["missing"]
+    assert not (tmp_path / "runs" / "bad" / "then").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.skipif(not has_ray(), reason="needs ray: pip install 'robostack[sweep]'")
+def test_ray_gives_the_same_to_the_bit(file, tmp_path, monkeypatch):
+    assert command(file, tmp_path / "by_ray") == 1
+    without_ray(monkeypatch)
+    assert command(file, tmp_path / "here") == 1
+    runs = sorted(p.parent for p in (tmp_path / "here").rglob("run.json"))
+    assert len(runs) == 4
+    for run in runs:
+        there = tmp_path / "by_ray" / run.relative_to(tmp_path / "here")
+        assert final(run) == final(there)
+    tables = [(tmp_path / n / "table.json").read_text() for n in ("by_ray", "here")]
+    assert tables[0].replace("by_ray", "here") == tables[1]
