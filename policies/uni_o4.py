@@ -67,6 +67,7 @@ from ._nets import Mlp
 from ._ppo import OnPolicy, PpoConfig, clipped_loss, descend, standardized
 
 NEEDS_REWARD = True
+ON_POLICY = True  # online a batch is what its policy just did, whole and in order
 _LUCK = 0  # seed of the draws in which all policies are judged
 
 
@@ -165,7 +166,7 @@ class Learner(TorchLearner[Config]):
         names = ("policy", "candidate", "value", "critic", "target", "dynamics", "gate")
         nets = {name: getattr(self, name) for name in names}
         self._adopt(Deployed(codec, self._chosen), nets, self._adams)
-        self._known = self._nothing()
+        self._seldom = self._nothing()
 
     def _make_dynamics(self, statistics: Statistics) -> Dynamics:
         config, codec = self._config, self._codec
@@ -199,7 +200,8 @@ class Learner(TorchLearner[Config]):
         check_reward(batch)
         inputs = self._inputs(batch)
         if self._config.phase == "online":
-            known = self._ppo.update(inputs, member=self.gate.chosen)
+            chosen, progress = self.gate.chosen, self._done / self._steps
+            known = self._ppo.update(inputs, member=chosen, progress=progress)
         elif self._updates < self._phases.fit_end:
             known = self._fit(batch, inputs)
             if self._updates < self._phases.cloning_end:
@@ -208,8 +210,8 @@ class Learner(TorchLearner[Config]):
         else:
             known = self._improve(inputs.observation)
         self._updates += 1
-        self._known |= known
-        return self._known | {"actions_at_rim": Rim(inputs.action)}
+        self._seldom |= known
+        return self._seldom | {"actions_at_rim": Rim(inputs.action)}
 
     def export(self) -> bytes:
         """Return the best policy, alone, as one ONNX graph."""

@@ -31,10 +31,22 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     world: str = ""  # where to evaluate, such as sim:gym/Hopper-v5; "": nowhere
     task: str = ""  # of the world; "": its first
     d4rl_task: str = ""  # if the world is that very task: its scores are logged too
-    report_every: int = 500  # updates
-    checkpoint_every: int = 5_000  # updates
+    report_every: int = 0  # updates; 0: 500, or a five-hundredth of a short run
+    checkpoint_every: int = 0  # updates; 0: 5,000, or a fiftieth of a short run
     keep: int = 2  # checkpoints
     threads: int = 1  # of the math library, where it is not loaded yet
+
+
+def paced(options: Options, steps: int) -> Options:
+    """Return `options` with periods for a run of `steps` updates, where none are told.
+
+    An update on a rollout takes as long as thousands of others.
+    """
+    return msgspec.structs.replace(
+        options,
+        report_every=options.report_every or max(1, min(500, steps // 500)),
+        checkpoint_every=options.checkpoint_every or max(1, min(5_000, steps // 50)),
+    )
 
 
 class Progress(NamedTuple):
@@ -81,7 +93,7 @@ class Journal:
         self.evaluation: dict[str, float] = {}  # the last one
         self._folder = folder
         self._recipe = recipe
-        self._options = options
+        self._options = paced(options, recipe.steps)
         self._curves = curves
         self._arena = arena
 

@@ -19,6 +19,7 @@ from robostack.training import checkpoint
 from robostack.training.checkpoint import Checkpoint
 from robostack.training.curves import Curves
 from robostack.training.evaluate import open_arena, require
+from robostack.training.fitting import require_logs
 from robostack.training.interrupt import interruptible
 from robostack.training.journal import (
     Journal,
@@ -67,12 +68,14 @@ def train(
     """Train as `recipe` says into `folder`; Ctrl-C leaves a checkpoint.
 
     Raises:
+        RecipeError: the algorithm learns by acting alone.
         RunError: the folder holds a run already, or, on resuming, another one.
         LearnerError: the data is not finite, or the losses diverged.
         CheckpointError: a checkpoint could not be written; the one before is whole.
     """
     options = options or Options()
     prepare(options.threads)
+    require_logs(recipe)
     if options.d4rl_task:
         reference(options.d4rl_task)
     replay = load_replay(dataset, recipe)
