@@ -13,7 +13,8 @@
 first `cloning_share` of all also clone. The policy that acts and is exported is that of
 the n behind the gate whose AM-Q is best. Going on online is the same state under
 `phase = "online"`: there a batch is a rollout, as `_ppo.py` says, of which only the
-chosen policy and V learn, and everything of the offline phases stays.
+chosen policy and V learn, by rates and a clip that fall linearly to 0, and everything
+of the offline phases stays.
 
 What diversifies, measured: three policies cloned 300 updates from actions of two modes,
 mean pairwise KL [nats], and loss of each

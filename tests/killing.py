@@ -24,10 +24,11 @@ import json, os, sys
 import robostack.verbs.learn
 from robostack import cli, plugins
 from robostack.training import offline, online
+from robostack.training.evaluate import open_arena
 
 for name in plugins.names("policies"):
     plugins.load("policies", name)
-plugins.load("sim", "pendulum")
+open_arena("sim:gym/InvertedPendulum-v5").world.close()
 answers = os.fdopen(os.dup(1), "w")  # what commands print goes elsewhere
 os.dup2(2, 1)
 cli.main(json.loads(sys.stdin.readline()))  # and what training loads, is loaded

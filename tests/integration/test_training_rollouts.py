@@ -68,14 +68,10 @@ def test_a_rollout_is_what_the_policy_just_did_and_asked_for(tmp_path, monkeypat
         assert np.array_equal(batch.discount == 0, fell)
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "uni_o4"])
-def test_learning_from_rollouts_goes_on_where_it_was_interrupted(
-    tmp_path, monkeypatch, algorithm
-):
+def test_learning_from_rollouts_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     """In the middle of a rollout too: nothing of it is lost, nor lived by another."""
-    phase = ["phase=online"] if algorithm == "uni_o4" else []
-    changes = [*CHANGES, *ROLLOUTS, *phase, "evaluate_every=1"]
-    plan = recipe.read(algorithm, "", changes)
+    changes = [*CHANGES, *ROLLOUTS, "evaluate_every=1"]
+    plan = recipe.read("uni_o4", "online", changes)
 
     class Halting(toy_world.World):
         left = 10**9
