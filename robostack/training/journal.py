@@ -31,22 +31,10 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     world: str = ""  # where to evaluate, such as sim:gym/Hopper-v5; "": nowhere
     task: str = ""  # of the world; "": its first
     d4rl_task: str = ""  # if the world is that very task: its scores are logged too
-    report_every: int = 0  # updates; 0: 500, or a five-hundredth of a short run
-    checkpoint_every: int = 0  # updates; 0: 5,000, or a fiftieth of a short run
+    report_every: int = 500  # updates; and at evaluations
+    checkpoint_every: int = 5_000  # updates; and at evaluations
     keep: int = 2  # checkpoints
     threads: int = 1  # of the math library, where it is not loaded yet
-
-
-def paced(options: Options, steps: int) -> Options:
-    """Return `options` with periods for a run of `steps` updates, where none are told.
-
-    An update on a rollout takes as long as thousands of others.
-    """
-    return msgspec.structs.replace(
-        options,
-        report_every=options.report_every or max(1, min(500, steps // 500)),
-        checkpoint_every=options.checkpoint_every or max(1, min(5_000, steps // 50)),
-    )
 
 
 class Progress(NamedTuple):
@@ -93,18 +81,24 @@ class Journal:
         self.evaluation: dict[str, float] = {}  # the last one
         self._folder = folder
         self._recipe = recipe
-        self._options = paced(options, recipe.steps)
+        self._options = options
         self._curves = curves
         self._arena = arena
 
     def due(self, step: int) -> Due:
-        """Say what it is time for after update `step`."""
+        """Say what it is time for after update `step`.
+
+        The recipe knows how much an update is: one on a rollout takes as long as
+        thousands of others. So there is a report and a checkpoint at least as often as
+        it wants evaluations, wherever they are.
+        """
         last = step == self._recipe.steps
+        milestone = step % self._recipe.evaluate_every == 0
         return Due(
             step % TICK == 0 or last,
-            step % self._options.report_every == 0 or last,
-            bool(self._arena) and (step % self._recipe.evaluate_every == 0 or last),
-            step % self._options.checkpoint_every == 0,
+            step % self._options.report_every == 0 or milestone or last,
+            bool(self._arena) and (milestone or last),
+            step % self._options.checkpoint_every == 0 or milestone,
         )
 
     def report(

@@ -36,10 +36,12 @@ SMALL = {  # settings of any algorithm that has them
     "gate_period": 5,
     "horizon": 5,
     "starts": 20,
+    "policy_period": 2,
+    "cloning_steps": 20,
     "epochs": 2,
     "minibatch": 4,
 }
-GENERAL = {"batch_size": 8, "evaluate_episodes": 1, "evaluate_every": STEPS}
+GENERAL = {"batch_size": 8, "evaluate_episodes": 1, "evaluate_every": 5}
 ACTING = {"random_steps": 30, "updates_per_step": 0.3, "replay_capacity": 1000}
 ALONE = {"sac", "ro2o"}  # online without a dataset, though one could be had
 QUICK = {("iql", "offline"), ("ppo", "online")}
@@ -54,6 +56,10 @@ def _cases():
         for phase in phases:
             marks = [] if (name, phase) in QUICK else [pytest.mark.slow]
             yield pytest.param(name, phase, marks=marks, id=f"{name}-{phase}")
+
+
+def _acting():
+    return [name for name in plugins.names("policies") if has(name, "ONLINE")]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +140,7 @@ def kill_often(nursery, folder, words, rng):
     """Kill the run at random moments; return whether all kills came in time."""
     nursery.kill(folder, words, -1, rng.uniform(0.0, BEGINNING_S))
     for third in range(3):
-        step = int(STEPS * (third + rng.uniform(0.0, 0.8)) / 3)
+        step = int(STEPS * (third + rng.uniform(0.0, 0.6)) / 3)
         if not nursery.kill(folder, words, max(step, 1), rng.uniform(0.0, 0.01)):
             return False
     return newest_step(folder / "run") < STEPS
@@ -160,3 +166,17 @@ def test_a_killed_run_ends_as_if_it_never_had_been(
         pytest.fail(f"the run ended {TRIES} times before it was killed")
     nursery.run(killed, words)
     assert final(killed) == final(straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", _acting())
+def test_what_learns_by_acting_goes_on_from_a_run_of_its_own(
+    tmp_path, dataset, nursery, algorithm
+):
+    parent = None
+    for name in ("first", "second"):
+        nursery.run(tmp_path / name, online(algorithm, dataset, parent))
+        parent = tmp_path / name
+    first, second = (final(tmp_path / name)[0] for name in ("first", "second"))
+    assert second.step == STEPS
+    assert second.learner != first.learner
