@@ -122,7 +122,7 @@ def offline(algorithm, dataset):
 def online(algorithm, dataset, parent):
     """Return the words of learning by acting: on from `parent`, or from nothing."""
     words = [algorithm, "--seed", "5", *_changes(algorithm, GENERAL | ACTING)]
-    if not has(algorithm, "HYBRID"):  # else: in the world that the dataset names
+    if parent or not has(algorithm, "HYBRID"):  # else: in the world of the dataset
         words += ["--online", WORLD]
     if not (has(algorithm, "ON_POLICY") or algorithm in ALONE):
         words += ["--dataset", str(dataset)]
