@@ -10,7 +10,7 @@ from robostack.data.experience import Experience
 from robostack.data.replay import Replay
 from robostack.learner import Batch
 from robostack.spec import Array
-from robostack.training.recipe import Recipe, RecipeError
+from robostack.training.recipe import Recipe
 
 
 class Feed(Protocol):
@@ -81,11 +81,6 @@ class Rollouts:
 
     def __init__(self, recipe: Recipe, experience: Experience) -> None:
         """A rollout has the recipe's `batch_size` of steps."""
-        if recipe.replay_capacity < recipe.batch_size:
-            raise RecipeError(
-                f"expected a replay_capacity of at least one rollout (batch_size), "
-                f"{recipe.batch_size} steps, got {recipe.replay_capacity}"
-            )
         self._recipe = recipe
         self._experience = experience
 

@@ -45,15 +45,25 @@ def require_acting(recipe: Recipe, *, beside_data: bool) -> None:
             f"expected --dataset, the real data that {name} learns from beside its "
             f"simulator, got none"
         )
-    if has(name, "ON_POLICY") and beside_data:
-        raise RecipeError(
-            f"expected no --dataset beside --online: {name} learns online from what "
-            f"its own policy does; what was learned from logs comes by --from RUN"
-        )
     if _phase(recipe) == "offline":
         raise RecipeError(
             f'expected phase = "online" to learn by acting, got "offline"; --recipe '
             f"online has it, or --set phase=online beside another recipe of {name}"
+        )
+    if has(name, "ON_POLICY"):
+        _require_rollouts(recipe, beside_data=beside_data)
+
+
+def _require_rollouts(recipe: Recipe, *, beside_data: bool) -> None:
+    if beside_data:
+        raise RecipeError(
+            f"expected no --dataset beside --online: {recipe.algorithm} learns online "
+            f"from what its own policy does; what was learned from logs comes by --from"
+        )
+    if recipe.replay_capacity < recipe.batch_size:
+        raise RecipeError(
+            f"expected a replay_capacity of at least one rollout (batch_size), "
+            f"{recipe.batch_size} steps, got {recipe.replay_capacity}"
         )
 
 

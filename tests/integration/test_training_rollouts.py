@@ -117,7 +117,7 @@ def test_schedules_begin_anew_with_another_run(tmp_path):
         ("ppo", [], True, "expected no --dataset beside --online: ppo"),
         ("uni_o4", [], False, 'phase = "online" to learn by acting, got "offline"'),
         ("famo2o", [], True, 'phase = "online" to learn by acting'),
-        ("ppo", ["batch_size=99", "replay_capacity=50"], False, "at least one rollout"),
+        ("ppo", ["batch_size=99", "replay_capacity=50"], False, "rollout .* 99 steps"),
     ],
 )
 def test_what_no_rollout_can_be_is_a_sentence(
@@ -126,6 +126,7 @@ def test_what_no_rollout_can_be_is_a_sentence(
     plan = recipe.read(algorithm, "", [*CHANGES, *changes])
     with pytest.raises(RecipeError, match=words):
         train(tmp_path / "run", plan, dataset if beside else None)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("algorithm", "phase"), [("ppo", ""), ("uni_o4", "online")])

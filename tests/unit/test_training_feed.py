@@ -148,12 +148,6 @@ def test_steps_before_the_first_update_are_in_no_rollout(experience):
     assert due == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
 
 
-def test_a_rollout_that_the_ring_cannot_hold_is_refused(experience):
-    recipe = Recipe(batch_size=200, replay_capacity=100)
-    with pytest.raises(RecipeError, match=r"at least one rollout.*200 steps, got 100"):
-        Rollouts(recipe, experience)
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
