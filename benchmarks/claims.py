@@ -114,7 +114,7 @@ def go_on(
     config = msgspec.to_builtins(learner._config) | settings
     algorithm = type(learner).__module__.rpartition(".")[2]
     online = make(env, memory, algorithm, 0, steps=steps, **config)
-    online.load(learner.state())
+    online.begin(learner.state())
     return online
 
 

@@ -210,7 +210,9 @@ def online(
 ) -> dict[str, object]:
     """Go on by PPO on rollouts; return the scores after each."""
     before = claims.score(env, learner, episodes=args.episodes)
-    phase = {"phase": "online"} if hasattr(learner._config, "phase") else {}
+    phase = {}
+    if hasattr(learner._config, "phase"):
+        phase = {"phase": "online", "schedule": "constant"}
     count = args.online // ROLLOUT
     learner = claims.go_on(learner, env, memory, steps=count, **phase)
     judged, curve, clock = gymnasium.make(WORLD), list[float](), claims.Clock()

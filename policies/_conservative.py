@@ -134,7 +134,7 @@ class ConservativeLearner(SoftLearner[AnyConservative]):
             "q": Mean(logged),
             **{name: Mean(m()) for name, m in self.multipliers.items()},
             "actions_at_rim": Rim(inputs.action),
-            **self._improved,
+            **self._seldom,
         }
 
     def _parts(

@@ -29,7 +29,7 @@ from ._export import export_onnx
 from ._nets import Critic, GaussianPolicy
 from ._settings import Settings, computing
 
-VERSION = 1  # raise on any change of what `state` holds
+VERSION = 1  # raise on a change of what `state` holds that older ones do not fit
 
 
 class Inputs(NamedTuple):
@@ -93,6 +93,8 @@ class TorchLearner(Generic[Told]):
         self._codec = Codec.configured(spec, statistics, config).to(self._device)
         self._rng = torch.Generator(self._device).manual_seed(seed)
         self._updates = 0
+        self._begun = 0  # of them, those of runs that this one began with
+        self._seldom: dict[str, SupportsFloat] = {}  # metrics not of every update
         self._build(statistics)
 
     def _build(self, statistics: Statistics) -> None:
@@ -149,6 +151,8 @@ class TorchLearner(Generic[Told]):
             "version": VERSION,
             "robot": self.spec.digest,
             "updates": self._updates,
+            "begun": self._begun,
+            "seldom": {name: float(value) for name, value in self._seldom.items()},
             "rng": self._rng.get_state(),
             "nets": self._nets.state_dict(),
             "optimizers": {
@@ -189,6 +193,19 @@ class TorchLearner(Generic[Told]):
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self._rng.set_state(content["rng"])
         self._updates = content["updates"]
+        self._begun = content.get("begun", 0)  # none of it in the oldest states
+        seldom = content.get("seldom", {})
+        self._seldom |= {k: seldom[k] for k in self._seldom if k in seldom}
+
+    def begin(self, state: bytes) -> None:
+        """Begin with what another run ended with; schedules begin anew."""
+        self.load(state)
+        self._begun = self._updates
+
+    @property
+    def _done(self) -> int:
+        """Updates of this run."""
+        return self._updates - self._begun
 
     def _inputs(self, batch: Batch) -> Inputs:
         """Return `batch` as tensors, in the networks' units; rewards may be NaN."""

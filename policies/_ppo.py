@@ -16,7 +16,7 @@ on-policy learning asks of a loop, beyond `update(batch)`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, SupportsFloat
+from typing import Literal, NamedTuple, SupportsFloat
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class PpoConfig(Settings, frozen=True, forbid_unknown_fields=True):
     entropy: float = 0.0  # weight of the entropy
     value_clip: bool = True  # keep values near those before the rollout
     max_gradient: float = 0.5  # limit on the norm of gradients
+    schedule: Literal["linear", "constant"] = "linear"  # of rates and clip, to 0
     policy_learning_rate: float = 3e-4  # online
     value_learning_rate: float = 3e-4  # online
 
@@ -168,9 +169,10 @@ class OnPolicy:
         Args:
             inputs: of a `Batch` in the order in which it happened.
             member: () of an ensemble of policies, that acted; the others stay.
-            progress: 0 to 1; learning rates and clip fall linearly to 0 at 1.
+            progress: on a schedule, learning rates and clip are 0 from 1 on.
         """
-        config, left = self._config, 1.0 - progress
+        config = self._config
+        left = max(1.0 - progress, 0.0) if config.schedule == "linear" else 1.0
         self.policy_adam.param_groups[0]["lr"] = config.policy_learning_rate * left
         self.value_adam.param_groups[0]["lr"] = config.value_learning_rate * left
         rollout = self._rollout(inputs, member)

@@ -118,7 +118,7 @@ class SoftLearner(TorchLearner[AnySoft]):
             Deployed(codec, self.policy), nets | self.multipliers, adams | self._adams
         )
         nothing = Mean(torch.zeros((), device=self._device))
-        self._improved = dict.fromkeys(("loss/policy", "entropy"), nothing)
+        self._seldom = dict.fromkeys(("loss/policy", "entropy"), nothing)
 
     def _begin_multipliers(self) -> dict[str, float]:
         """Return the numbers that are learned by their logarithm, to begin with."""
@@ -148,7 +148,7 @@ class SoftLearner(TorchLearner[AnySoft]):
             "q": Mean(qs),
             "temperature": Mean(self.multipliers["temperature"]()),
             "actions_at_rim": Rim(inputs.action),
-            **self._improved,
+            **self._seldom,
         }
 
     def _future(self, after: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class SoftLearner(TorchLearner[AnySoft]):
         else:
             loss = extra + (temperature().detach() * log_prob).mean(-1).sum()
         minimize(loss, self._policy_adam)
-        self._improved = {"loss/policy": Mean(loss), "entropy": Mean(-log_prob)}
+        self._seldom = {"loss/policy": Mean(loss), "entropy": Mean(-log_prob)}
         if self._config.tune_temperature:
             target = self._config.target_entropy * action.shape[-1]
             shortfall = target + log_prob  # of entropy

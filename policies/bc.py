@@ -80,4 +80,4 @@ class Learner(TorchLearner[Config]):
     def _rate(self) -> float:
         if self._config.schedule == "constant":
             return self._config.learning_rate
-        return cosine(self._config.learning_rate, self._updates, self._steps)
+        return cosine(self._config.learning_rate, self._done, self._steps)

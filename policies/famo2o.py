@@ -115,7 +115,7 @@ class Learner(TorchLearner[Config]):
         self._adopt(Deployed(codec, self.policy), nets, adams)
         names = ("loss/balance", "balance_entropy", "balance", "balances_at_rim")
         nothing = Mean(torch.zeros((), device=self._device))
-        self._balanced = dict.fromkeys(names, nothing)
+        self._seldom = dict.fromkeys(names, nothing)
 
     def _update(self, batch: Batch) -> dict[str, SupportsFloat]:
         """Take one gradient step on all networks, now and then on the balance model."""
@@ -142,7 +142,7 @@ class Learner(TorchLearner[Config]):
             "weight": Mean(weight),
             "temperature": Mean(self.temperature()),
             "actions_at_rim": Rim(inputs.action),
-            **self._balanced,
+            **self._seldom,
         }
 
     def _family(self, observed: int, acted: int) -> Family:
@@ -182,7 +182,7 @@ class Learner(TorchLearner[Config]):
         falling = multiplier_loss(self.temperature(), shortfall)
         minimize(falling, self._temperature_adam)
         low, high = self._config.least_balance, self._config.largest_balance
-        self._balanced = {
+        self._seldom = {
             "loss/balance": Mean(loss),
             "balance_entropy": Mean(-log_prob),
             "balance": Mean(balance),

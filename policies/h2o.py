@@ -201,7 +201,7 @@ class Learner(SoftLearner[Config]):
             "q_simulated": Mean(qs[:, rows.simulated]),
             "temperature": Mean(self.multipliers["temperature"]()),
             "actions_at_rim": Rim(inputs.action),
-            **self._improved,
+            **self._seldom,
         }
 
     def _rows(self, batch: Batch) -> Rows:

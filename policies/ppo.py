@@ -11,9 +11,10 @@ how it finds the ends of episodes.
 Where we differ from the paper, and what it changes:
 - The spread of actions depends on the observation, and is at most 1, as in Uni-O4,
   whose policies go on with the same update.
-- Actions that were cut off at the rim, by the codec or a robot's limits, are taken for
-  what was drawn. The ratio is then of densities at the rim; on tasks whose best actions
-  are there it is the common practice, and slightly biased towards the middle.
+- Actions that were cut off at the rim are taken for what was drawn. The ratio is then
+  of densities at the rim; on tasks whose best actions are there it is the common
+  practice, and slightly biased towards the middle. What a robot's limits then make of
+  an action belongs to the world: a rollout has what was asked for.
 - Value functions are clipped as in the authors' later code (`value_clip`), and gradient
   norms of policy and value are limited apart, since they share no weights.
 - Observations are standardized by fixed statistics (`normalize`), never by running
@@ -22,7 +23,7 @@ Where we differ from the paper, and what it changes:
 
 from __future__ import annotations
 
-from typing import Literal, SupportsFloat
+from typing import SupportsFloat
 
 from robostack.learner import Batch, Statistics
 
@@ -35,13 +36,12 @@ from ._ppo import OnPolicy, PpoConfig
 
 NEEDS_REWARD = True
 ONLINE = True  # learns by acting; a fixed dataset alone leads it astray
-ON_POLICY = True  # a batch is what its policy just did, whole and in order
+ON_POLICY = True  # online a batch is what its policy just did, whole and in order
 
 
 class Config(PpoConfig, frozen=True, forbid_unknown_fields=True):
     """Hyperparameters of PPO; the defaults are the paper's for MuJoCo."""
 
-    schedule: Literal["linear", "constant"] = "linear"  # of rates and clip, to 0
     hidden: tuple[int, ...] = (64, 64)
 
 
@@ -65,11 +65,6 @@ class Learner(TorchLearner[Config]):
         """Learn from one rollout: transitions in the order in which they happened."""
         check_reward(batch)
         inputs = self._inputs(batch)
-        metrics = self._ppo.update(inputs, progress=self._progress())
+        metrics = self._ppo.update(inputs, progress=self._done / self._steps)
         self._updates += 1
         return metrics | {"actions_at_rim": Rim(inputs.action)}
-
-    def _progress(self) -> float:
-        if self._config.schedule == "constant":
-            return 0.0
-        return min(self._updates / self._steps, 1.0)

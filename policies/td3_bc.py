@@ -93,7 +93,7 @@ class Learner(TorchLearner[Config]):
         self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self._policy_adam = adam([self.policy.mlp], config.learning_rate)
         self._critic_adam = adam([self.critic], config.learning_rate)
-        self._policy_loss = torch.zeros((), device=self._device)
+        self._seldom = {"loss/policy": Mean(torch.zeros((), device=self._device))}
         nets = {
             "policy": self.policy,
             "target_policy": self.target_policy,
@@ -116,9 +116,9 @@ class Learner(TorchLearner[Config]):
         self._updates += 1
         return {
             "loss/critic": Mean(q_loss),
-            "loss/policy": Mean(self._policy_loss),
             "q": Mean(qs),
             "actions_at_rim": Rim(inputs.action),
+            **self._seldom,
         }
 
     @torch.no_grad()
@@ -138,6 +138,6 @@ class Learner(TorchLearner[Config]):
         q = self.critic.member(pair, 0).squeeze(-1)
         loss = policy_loss(q, action, inputs.action, self._config.alpha)
         minimize(loss, self._policy_adam)
-        self._policy_loss = loss
+        self._seldom = {"loss/policy": Mean(loss)}
         polyak_update(self.target, self.critic, self._config.target_rate)
         polyak_update(self.target_policy, self.policy, self._config.target_rate)

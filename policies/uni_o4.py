@@ -12,7 +12,8 @@
 first `cloning_share` of all also clone. The policy that acts and is exported is that of
 the n behind the gate whose AM-Q is best. Going on online is the same state under
 `phase = "online"`: there a batch is a rollout, as `_ppo.py` says, of which only the
-chosen policy and V learn, and everything of the offline phases stays.
+chosen policy and V learn, by rates and a clip that fall linearly to 0, and everything
+of the offline phases stays.
 
 What diversifies, measured: three policies cloned 300 updates from actions of two modes,
 mean pairwise KL [nats], and loss of each
@@ -71,6 +72,7 @@ from ._nets import Mlp
 from ._ppo import OnPolicy, PpoConfig, clipped_loss, descend
 
 NEEDS_REWARD = True
+ON_POLICY = True  # online a batch is what its policy just did, whole and in order
 
 
 class Config(PpoConfig, frozen=True, forbid_unknown_fields=True):
@@ -175,7 +177,7 @@ class Learner(TorchLearner[Config]):
         names = ("policy", "candidate", "value", "critic", "target", "dynamics", "gate")
         nets = {name: getattr(self, name) for name in names}
         self._adopt(Deployed(codec, self._chosen), nets, self._adams)
-        self._known = self._nothing()
+        self._seldom = self._nothing()
 
     def _make_dynamics(self, statistics: Statistics) -> Dynamics:
         config = self._config
@@ -204,7 +206,8 @@ class Learner(TorchLearner[Config]):
         check_reward(batch)
         inputs = self._inputs(batch)
         if self._config.phase == "online":
-            known = self._ppo.update(inputs, member=self.gate.chosen)
+            chosen, progress = self.gate.chosen, self._done / self._steps
+            known = self._ppo.update(inputs, member=chosen, progress=progress)
         elif self._updates < self._phases.fit_end:
             known = self._fit(batch, inputs)
             if self._updates < self._phases.cloning_end:
@@ -213,8 +216,8 @@ class Learner(TorchLearner[Config]):
         else:
             known = self._improve(inputs.observation)
         self._updates += 1
-        self._known |= known
-        return self._known | {"actions_at_rim": Rim(inputs.action)}
+        self._seldom |= known
+        return self._seldom | {"actions_at_rim": Rim(inputs.action)}
 
     def export(self) -> bytes:
         """Return the best policy, alone, as one ONNX graph."""

@@ -69,6 +69,9 @@ class Learner(Protocol):
     def load(self, state: bytes) -> None:
         """Resume from `state`."""
 
+    def begin(self, state: bytes) -> None:
+        """Begin with what another run ended with; schedules begin anew."""
+
 
 @runtime_checkable
 class Density(Protocol):

@@ -3,9 +3,10 @@
     experience.f32   rows of little-endian float32, one per step of the robot, in order:
                      observation (O), action (A), next observation (O), reward, end
 
-`end` is 0 where the episode goes on, 1 where it terminated and 2 where it was
-truncated, which is not the same: the discount of the former is 0, that of the latter is
-not. The reward is the task's own; learners are given scale * reward + shift.
+The action is the one that was applied; where a run learns on-policy, the one that was
+asked for. `end` is 0 where the episode goes on, 1 where it terminated and 2 where it
+was truncated, which is not the same: the discount of the former is 0, that of the
+latter is not. The reward is the task's own; learners are given scale * reward + shift.
 
 A checkpoint holds how many rows belong to it, and their checksum. What comes after them
 is cut off on resuming, as in metrics.jsonl. Nothing that was lived through is deleted:
@@ -63,7 +64,7 @@ class Transition(NamedTuple):
     """One step of the robot."""
 
     observation: Array  # (O,)
-    action: Array  # (A,), as applied
+    action: Array  # (A,), as applied, or as asked for
     next_observation: Array  # (O,)
     reward: float  # the task's own
     end: End | None  # None: the episode goes on
@@ -123,8 +124,14 @@ class Experience:
 
         The return to go is NaN where the episode is not finished.
         """
-        drawn = rng.integers(self.oldest, known, size=size) % self._capacity
-        picked = self._ring.take(drawn, axis=0)
+        return self._batch(rng.integers(self.oldest, known, size=size))
+
+    def newest(self, size: int) -> Batch:
+        """Return the newest `size` transitions, in the order in which they happened."""
+        return self._batch(np.arange(self.rows - size, self.rows))
+
+    def _batch(self, numbers: Rows) -> Batch:
+        picked = self._ring.take(numbers % self._capacity, axis=0)
         observation, action, after, _, _, reward, discount, mc_return = np.split(
             picked, self._splits, axis=1
         )

@@ -3,6 +3,7 @@
 Episode k begins with a seed that follows from k and the run's, and a world forgets the
 episode before. So what is needed to go on in the middle of one is the list of actions
 that were applied in it: they are applied again, and what is read has to be the same.
+Those that were asked for do as well, since limits follow from what was applied before.
 """
 
 from __future__ import annotations
@@ -55,12 +56,19 @@ class Actor:
         experience: Experience,
         choose: Callable[[dict[str, Array], int], Array],
         seed: int,
+        *,
+        asked: bool = False,
     ) -> None:
-        """Go on where `experience` ends."""
+        """Go on where `experience` ends.
+
+        `asked`: actions are written down as they were chosen, whatever was applied.
+        """
         self._arena = arena
         self._experience = experience
         self._choose = choose
         self._seed = seed
+        self._asked = asked
+        self._chosen = float32([])
         self._known = deque(experience.unfinished())  # steps to be repeated
         self._episode = self._live()
         while self._known:
@@ -92,6 +100,8 @@ class Actor:
             for number, columns in enumerate(episode):
                 last = number + 1 == task.horizon
                 transition = judge(self._arena, columns, last=last)
+                if self._asked:
+                    transition = transition._replace(action=self._chosen)
                 if self._known:
                     _require_same(self._known.popleft(), transition, number)
                 yield transition
@@ -102,8 +112,10 @@ class Actor:
 
     def _act(self, reading: dict[str, Array]) -> Array:
         if self._known:
-            return self._known[0].action
-        return self._choose(reading, self._experience.rows)
+            self._chosen = self._known[0].action
+        else:
+            self._chosen = self._choose(reading, self._experience.rows)
+        return self._chosen
 
 
 def judge(arena: Arena, columns: dict[str, Array], *, last: bool) -> Transition:

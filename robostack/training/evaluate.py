@@ -61,7 +61,7 @@ def open_arena(address: str, task: str = "", variant: Variant | None = None) -> 
     place = plugins.parse(address)
     if place.kind != "sim":
         raise EvaluationError(
-            f"expected a world such as sim:gym/Hopper-v5 to evaluate in, got {address}"
+            f"expected a world such as sim:gym/Hopper-v5 to act in, got {address}"
         )
     module = plugins.load(place.kind, place.name)
     tasks: Mapping[str, Task] = module.tasks(place.argument)

@@ -14,7 +14,7 @@ from robostack.training.recipe import Recipe
 
 
 class Feed(Protocol):
-    """What updates are made of: the seam for learners that want whole rollouts.
+    """What updates are made of.
 
     It may only depend on the experience, the dataset and the generator, since nothing
     else is in a checkpoint.
@@ -74,6 +74,26 @@ class Mixture:
         if share == "uniform":
             return int(rng.binomial(size, lived / (lived + given)))
         return round(size * share)
+
+
+class Rollouts:
+    """Each batch is what the policy did since the update before, whole and in order."""
+
+    def __init__(self, recipe: Recipe, experience: Experience) -> None:
+        """A rollout has the recipe's `batch_size` of steps."""
+        self._recipe = recipe
+        self._experience = experience
+
+    def due(self) -> int:
+        """Return how many rollouts there were."""
+        recipe = self._recipe
+        first = recipe.random_steps + recipe.warmup_steps
+        return max(0, self._experience.rows - first) // recipe.batch_size
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """Return the rollout that is now over; nothing is drawn by chance."""
+        batch = self._experience.newest(self._recipe.batch_size)
+        return _marked(batch, lived=1.0)
 
 
 def _marked(batch: Batch, *, lived: float) -> Batch:

@@ -31,8 +31,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     world: str = ""  # where to evaluate, such as sim:gym/Hopper-v5; "": nowhere
     task: str = ""  # of the world; "": its first
     d4rl_task: str = ""  # if the world is that very task: its scores are logged too
-    report_every: int = 500  # updates
-    checkpoint_every: int = 5_000  # updates
+    report_every: int = 500  # updates; and at evaluations
+    checkpoint_every: int = 5_000  # updates; and at evaluations
     keep: int = 2  # checkpoints
     threads: int = 1  # of the math library, where it is not loaded yet
 
@@ -86,13 +86,19 @@ class Journal:
         self._arena = arena
 
     def due(self, step: int) -> Due:
-        """Say what it is time for after update `step`."""
+        """Say what it is time for after update `step`.
+
+        The recipe knows how much an update is: one on a rollout takes as long as
+        thousands of others. So there is a report and a checkpoint at least as often as
+        it wants evaluations, wherever they are.
+        """
         last = step == self.recipe.steps
+        milestone = step % self.recipe.evaluate_every == 0
         return Due(
             step % TICK == 0 or last,
-            step % self._options.report_every == 0 or last,
-            bool(self._arena) and (step % self.recipe.evaluate_every == 0 or last),
-            step % self._options.checkpoint_every == 0,
+            step % self._options.report_every == 0 or milestone or last,
+            bool(self._arena) and (milestone or last),
+            step % self._options.checkpoint_every == 0 or milestone,
         )
 
     def report(

@@ -24,6 +24,7 @@ from robostack.training import checkpoint
 from robostack.training.checkpoint import Checkpoint
 from robostack.training.curves import Curves
 from robostack.training.evaluate import open_arena, require
+from robostack.training.fitting import require_logs
 from robostack.training.interrupt import interruptible
 from robostack.training.journal import (
     Journal,
@@ -72,6 +73,7 @@ def train(
     """Train as `recipe` says into `folder`; Ctrl-C leaves a checkpoint.
 
     Raises:
+        RecipeError: the algorithm learns by acting alone.
         RunError: the folder holds a run already, or, on resuming, another one.
         LearnerError: the data is not finite, or the losses diverged.
         CheckpointError: a checkpoint could not be written; the one before is whole.
@@ -91,6 +93,7 @@ def opened(
     dataset: Dataset, folder: Path, recipe: Recipe, options: Options, replay: Replay
 ) -> Iterator[Course]:
     """Give the run in `folder`, begun or resumed, on the transitions in `replay`."""
+    require_logs(recipe)
     if options.d4rl_task:
         reference(options.d4rl_task)
     run = describe(recipe, options.seed, dataset, replay)

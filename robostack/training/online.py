@@ -8,6 +8,9 @@ Which of the two comes next follows from how many there were of each, so a run i
 checkpoints; an episode that was cut is lived through again (acting.py). A run that is
 killed at any moment ends with the same weights, to the bit, as if it never had been.
 
+Algorithms that learn on-policy draw nothing: each of their updates learns from a
+rollout, the last `batch_size` steps, all of them by the policy as it is.
+
 Before the first update come `random_steps` by chance and `warmup_steps` of the policy
 as it is. A batch is of the dataset and of the experience, by `online_share`; without a
 dataset, of the experience alone. WSRL (arXiv:2412.07762) is a recipe of this loop: an
@@ -30,7 +33,8 @@ from robostack.training.acting import Actor, Explorer
 from robostack.training.checkpoint import Checkpoint
 from robostack.training.curves import Curves
 from robostack.training.evaluate import Arena, open_arena, require
-from robostack.training.feed import Feed, Mixture
+from robostack.training.feed import Feed, Mixture, Rollouts
+from robostack.training.fitting import has
 from robostack.training.interrupt import interruptible
 from robostack.training.journal import (
     TICK,
@@ -41,7 +45,7 @@ from robostack.training.journal import (
     Progress,
     Stopwatch,
 )
-from robostack.training.process import load_algorithm, prepare
+from robostack.training.process import prepare
 from robostack.training.recipe import Recipe, RecipeError
 from robostack.training.run import CHECKPOINTS, Run
 from robostack.training.scores import reference
@@ -97,12 +101,26 @@ def train(
         journal = Journal(folder, recipe, options, curves, judged)
         if plan.begin and not state.experience.rows:
             journal.evaluate_first(state.learner)
-        whole = getattr(load_algorithm(recipe.algorithm), "NEEDS_RETURN", False)
-        feed = Mixture(recipe, state.experience, plan.replay, whole=whole)
+        feed = _feed(plan, state.experience)
         explorer = Explorer(state.learner, recipe, state.rng)
-        actor = Actor(arena, state.experience, explorer.choose, options.seed)
+        actor = Actor(
+            arena,
+            state.experience,
+            explorer.choose,
+            options.seed,
+            asked=has(recipe.algorithm, "ON_POLICY"),
+        )
         loop = _Loop(journal, recipe, stack.enter_context(actor), feed)
         return loop.run(state, on_progress)
+
+
+def _feed(plan: Plan, experience: Experience) -> Feed:
+    """Return what updates are made of."""
+    recipe = plan.about.recipe
+    if has(recipe.algorithm, "ON_POLICY"):
+        return Rollouts(recipe, experience)
+    whole = has(recipe.algorithm, "NEEDS_RETURN")
+    return Mixture(recipe, experience, plan.replay, whole=whole)
 
 
 class _Loop:
@@ -184,7 +202,7 @@ def _begin(plan: Plan) -> Learner:
     """Return the learner before its first update."""
     learner = run.make_learner(plan.about)
     if plan.begin:
-        learner.load(plan.begin)
+        learner.begin(plan.begin)
     return learner
 
 

@@ -34,7 +34,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     algorithm: str = "iql"
     steps: int = 100_000  # updates
-    batch_size: int = 256
+    batch_size: int = 256  # on-policy: steps of a rollout
     gamma: float = 0.99  # discount per step
     labeller: str = "logged"  # whose rewards
     reward_scale: float | Literal["return_range"] = 1.0  # or: spread of returns to 1000

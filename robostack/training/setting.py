@@ -13,8 +13,8 @@ from robostack.data.replay import Replay
 from robostack.training import run
 from robostack.training.acting import survey
 from robostack.training.evaluate import Arena, require
+from robostack.training.fitting import require_acting
 from robostack.training.offline import load_replay
-from robostack.training.process import load_algorithm
 from robostack.training.recipe import Recipe, RecipeError
 from robostack.training.run import Data, Online, Parent, Run
 
@@ -55,7 +55,7 @@ def simulator(dataset: Dataset) -> str:
 def make_plan(setting: Setting, recipe: Recipe, seed: int, arena: Arena) -> Plan:
     """Gather what the run follows from."""
     dataset, replay, data = setting.dataset, None, None
-    _require_fitting(recipe.algorithm, beside_data=dataset is not None)
+    require_acting(recipe, beside_data=dataset is not None)
     parent = begin = None
     if setting.parent:
         there, newest = run.read_newest(setting.parent)
@@ -75,20 +75,6 @@ def make_plan(setting: Setting, recipe: Recipe, seed: int, arena: Arena) -> Plan
     data = data or _rescaled(run.no_data(survey(arena, seed)), recipe)
     about = run.compose(recipe, seed, arena.world.spec, data, online)
     return Plan(about, replay, begin)
-
-
-def _require_fitting(algorithm: str, *, beside_data: bool) -> None:
-    module = load_algorithm(algorithm)
-    if not getattr(module, "NEEDS_REWARD", True):
-        raise RecipeError(
-            f"expected an algorithm that learns from rewards to learn by acting, "
-            f"{algorithm} imitates what was logged"
-        )
-    if getattr(module, "HYBRID", False) and not beside_data:
-        raise RecipeError(
-            f"expected --dataset, the real data that {algorithm} learns from beside "
-            f"its simulator, got none"
-        )
 
 
 def _rescaled(data: Data, recipe: Recipe) -> Data:

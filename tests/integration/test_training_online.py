@@ -2,32 +2,25 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import toy_world
+from toy_training import CHANGES, OPTIONS, episode, final, make_dataset, train
 
 pytest.importorskip("torch")
 
 from robostack.data.dataset import create
-from robostack.data.episode import End, Episode
 from robostack.data.experience import FILE
 from robostack.export import export_run
 from robostack.learner import LearnerError
 from robostack.spec import float32
 from robostack.training import checkpoint, curves, offline, online, recipe, run
 from robostack.training.evaluate import Arena, EvaluationError
-from robostack.training.journal import Options
 from robostack.training.recipe import RecipeError
 from robostack.training.run import CHECKPOINTS, RunError, load_run
-from robostack.training.setting import Setting, simulator
+from robostack.training.setting import simulator
 
-CHANGES = ["steps=60", "batch_size=16", "hidden=[16]", "evaluate_episodes=1"]
-OPTIONS = Options(seed=4, checkpoint_every=16, report_every=10)
 CASES = {  # algorithm -> (settings, with a dataset)
     "sac": (["random_steps=5", "updates_per_step=0.7"], False),
     "rlpd": (["critics=3", "policy_period=2", "updates_per_step=3"], True),
@@ -45,45 +38,11 @@ def toy(monkeypatch):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    dataset = create(tmp_path_factory.mktemp("data") / "set", toy_world.SPEC)
-    dataset.append([episode(seed) for seed in range(6)], {"source": "a test"})
-    return dataset
-
-
-def episode(seed, steps=12):
-    rng = np.random.default_rng(seed)
-    position = float32(np.cumsum(rng.uniform(-0.2, 0.2, (steps + 1, 1)), axis=0))
-    goal = np.full((steps + 1, 1), rng.choice([-1.0, 1.0]), np.float32)
-    return Episode(
-        observation={"position": position, "goal": goal},
-        action=position[1:],
-        requested=position[1:],
-        time_s=np.arange(steps + 1) * 0.02,
-        end=End.TRUNCATED,
-        reward=-np.abs(position - goal)[1:, 0],
-        truth={},
-        frames={},
-        labels={},
-    )
+    return make_dataset(tmp_path_factory.mktemp("data") / "set")
 
 
 def plan_of(algorithm, *changes):
     return recipe.read(algorithm, "", [*CHANGES, *CASES[algorithm][0], *changes])
-
-
-def train(folder, plan, dataset=None, on_progress=lambda _: None, **changes):
-    parent = changes.pop("parent", None)
-    options = {name: getattr(OPTIONS, name) for name in OPTIONS.__struct_fields__}
-    setting = Setting("sim:toy", "", dataset, parent)
-    return online.train(
-        setting, folder, plan, Options(**options | changes), on_progress
-    )
-
-
-def final(folder):
-    """Return everything that a run ended with."""
-    files = [(folder / name).read_bytes() for name in ("metrics.jsonl", FILE)]
-    return checkpoint.newest(folder / CHECKPOINTS), *files
 
 
 @pytest.mark.parametrize("algorithm", CASES)
@@ -109,50 +68,6 @@ def test_an_interrupted_run_ends_as_if_it_never_had_been(dataset, tmp_path, algo
     assert final(straight) == final(stopped)
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import toy_world
-from robostack.training import online, recipe
-from robostack.training.journal import Options
-from robostack.training.setting import Setting
-
-online.open_arena = toy_world.open_arena
-folder, algorithm, *changes = sys.argv[1:]
-options = Options(seed=4, checkpoint_every=16, report_every=10, resume=True)
-plan = recipe.read(algorithm, "", changes)
-print("go", flush=True)
-online.train(Setting("sim:toy"), Path(folder), plan, options)
-"""
-
-
-def start(folder, *words):
-    path = str(Path(toy_world.__file__).parent)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, folder, *words],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": path},
-    )
-    assert process.stdout.readline() == b"go\n"
-    process.stdout.close()
-    return process
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.slow)])
-def test_a_killed_run_ends_as_if_it_never_had_been(tmp_path, kills):
-    changes = [f"steps={100 * kills}"]
-    train(tmp_path / "straight", plan_of("sac", *changes))
-    folder = tmp_path / "killed"
-    for moment in np.random.default_rng().uniform(0.2, 3.0, kills):
-        process = start(folder, "sac", *CHANGES, *CASES["sac"][0], *changes)
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert train(folder, plan_of("sac", *changes), resume=True).finished
-    assert final(tmp_path / "straight") == final(folder)
-
-
 def test_updates_per_step_are_those_asked_for(tmp_path):
     for ratio, steps in ((0.5, 5 + 120), (1.0, 5 + 60), (4.0, 5 + 15)):
         folder = tmp_path / str(ratio)
@@ -165,6 +80,7 @@ def test_a_warm_up_is_of_the_policy_as_it_is_and_without_updates(tmp_path):
     parent = tmp_path / "parent"
     train(parent, plan_of("sac"))
     before, seen = load_run(parent), []
+    before.begin(before.state())
 
     def look(progress):
         seen.append((progress.step, progress.robot_steps))

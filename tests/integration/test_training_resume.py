@@ -1,11 +1,8 @@
-"""A run that stopped, or was killed, ends as if it never had."""
+"""A run that stopped ends as if it never had; test_training_killed.py kills them."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -97,41 +94,6 @@ def test_a_stopped_run_ends_as_if_it_never_had(dataset, plan, tmp_path):
     outcome = train(dataset, tmp_path / "stopped", plan, resume=True)
     assert (outcome.step, outcome.finished) == (300, True)
     assert final(tmp_path / "straight") == final(tmp_path / "stopped")
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-from robostack.data.dataset import open_dataset
-from robostack.training import offline, recipe
-
-folder, data, algorithm, *changes = sys.argv[1:]
-options = offline.Options(seed=4, checkpoint_every=40, report_every=20, resume=True)
-plan = recipe.read(algorithm, "", changes)
-print("go", flush=True)
-offline.train(open_dataset(data), Path(folder), plan, options)
-"""
-
-
-def start(dataset, folder, algorithm):
-    command = [sys.executable, "-c", SCRIPT, folder, dataset.path, algorithm, *CHANGES]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"go\n"
-    process.stdout.close()
-    return process
-
-
-def test_a_killed_run_ends_as_if_it_never_had(dataset, tmp_path):
-    plan = recipe.read("iql", "", CHANGES)
-    train(dataset, tmp_path / "straight", plan)
-    folder = tmp_path / "killed"
-    for moment in np.random.default_rng().uniform(0.05, 0.6, 3):
-        process = start(dataset, folder, "iql")
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert train(dataset, folder, plan, resume=True).finished
-    assert final(tmp_path / "straight") == final(folder)
 
 
 def test_ctrl_c_leaves_a_checkpoint_of_that_moment(dataset, plan, tmp_path):

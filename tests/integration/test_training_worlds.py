@@ -44,6 +44,18 @@ def test_a_run_in_a_world_of_mujoco_goes_on_to_the_bit(tmp_path, world):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_ppo_learns_to_balance_a_pole(tmp_path, seed):
+    """From nothing, in 25 rollouts; who never falls earns 1000, the first policy 10."""
+    changes = ["steps=25", "batch_size=1024", "gamma=0.98", "evaluate_every=25"]
+    changes += ["policy_learning_rate=1e-3", "value_learning_rate=1e-3"]
+    plan = recipe.read("ppo", "", [*changes, "evaluate_episodes=5"])
+    world, options = Setting("sim:gym/InvertedPendulum-v5"), Options(seed=seed)
+    outcome = online.train(world, tmp_path / "run", plan, options)
+    assert outcome.evaluation["evaluation/return"] > 900
+
+
+@pytest.mark.slow
 def test_sac_learns_to_swing_a_pendulum_up_and_to_keep_it_there(tmp_path):
     """From nothing, by the recipe; hanging earns 0, upright all along 500."""
     plan = recipe.read("sac", "pendulum", ["steps=5_000"])

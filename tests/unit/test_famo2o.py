@@ -161,7 +161,7 @@ def test_the_balance_models_loss_is_that_of_a_plain_transcription(robot):
     action = (learner.policy.universal(seen) + drawn).clamp(-1, 1)  # of spread 1
     q = learner.target.q(here, action)
     expected = float((0.4 * log_prob - torch.minimum(q[0], q[1])).mean())
-    assert float(learner._balanced["loss/balance"]) == pytest.approx(expected, rel=1e-4)
+    assert float(learner._seldom["loss/balance"]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_balance_models_step_moves_it_and_its_temperature_alone(robot):

@@ -144,6 +144,21 @@ def test_online_the_actors_learning_rate_is_constant_on_the_same_networks(robot)
     assert not torch.equal(before, online.policy.raw_log_std)
 
 
+def test_a_schedule_begins_anew_in_a_run_that_begins_with_another(robot):
+    first, rng = make(robot, steps=2), np.random.default_rng(0)
+    for _ in range(2):
+        first.update(draw(rng))
+    second, rates = make(robot, steps=2), []
+    second.begin(first.state())
+    for _ in range(2):
+        second.update(draw(rng))
+        rates.append(second._adam.param_groups[0]["lr"])
+        resumed = make(robot, steps=2)
+        resumed.load(second.state())
+        second = resumed
+    assert rates == pytest.approx([3e-4, 1.5e-4])
+
+
 def test_cosine_without_steps_is_zero_not_an_error():
     assert cosine(1.0, 1, 0) == pytest.approx(0.0)
 

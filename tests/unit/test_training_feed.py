@@ -7,7 +7,7 @@ from robostack.data.episode import End
 from robostack.data.experience import Experience, Learned, Transition
 from robostack.learner import Batch
 from robostack.spec import float32
-from robostack.training.feed import Mixture
+from robostack.training.feed import Mixture, Rollouts
 from robostack.training.recipe import Recipe, RecipeError
 
 LOGGED, LIVED = -1.0, 1.0  # rewards, which tell where a transition is from
@@ -106,6 +106,46 @@ def test_who_needs_returns_gets_whole_episodes_and_updates_after_them(experience
     live(experience, 5)
     assert feed.due() == 7
     assert np.isfinite(feed.draw(np.random.default_rng(0)).mc_return).all()
+
+
+def walk(experience, lengths, ends):
+    """Live through episodes whose observations count all steps."""
+    for length, end in zip(lengths, ends, strict=True):
+        for i in range(length):
+            now = float32(np.full(4, experience.rows))
+            over = end if i == length - 1 else None
+            after = now + np.float32(1.0)
+            experience.add(Transition(now, now[:2], after, LIVED, over))
+
+
+def test_a_rollout_is_all_that_was_lived_since_the_last_one_in_order(experience):
+    """Ends of episodes are where they were: a time-out keeps its discount."""
+    recipe = Recipe(batch_size=6, replay_capacity=100)
+    feed, drawn = Rollouts(recipe, experience), []
+    for _ in range(12):
+        walk(experience, [1], [None])
+        while len(drawn) < feed.due():
+            drawn.append(feed.draw(None).observation[:, 0].tolist())
+    assert drawn == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    walk(experience, [2, 2, 2], [End.TRUNCATED, End.TERMINATED, None])
+    batch = feed.draw(None)
+    assert batch.discount == pytest.approx([0.9, 0.9, 0.9, 0.0, 0.9, 0.9])
+    assert batch.lived.tolist() == [1.0] * 6
+
+
+def test_a_rollout_goes_over_the_end_of_the_ring(experience):
+    walk(experience, [130], [None])
+    batch = Rollouts(Recipe(batch_size=70), experience).draw(None)
+    assert batch.observation[:, 0].tolist() == list(range(60, 130))
+
+
+def test_steps_before_the_first_update_are_in_no_rollout(experience):
+    recipe = Recipe(batch_size=4, random_steps=2, warmup_steps=1)
+    feed, due = Rollouts(recipe, experience), []
+    for _ in range(12):
+        walk(experience, [1], [None])
+        due.append(feed.due())
+    assert due == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize(

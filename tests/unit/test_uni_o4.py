@@ -356,7 +356,7 @@ def test_online_it_goes_on_with_the_chosen_policy_and_the_value(robot):
     train(offline, 40)
     offline.gate.chosen.fill_(1)
     online = make(robot, phase="online", epochs=2, minibatch=32)
-    online.load(offline.state())
+    online.begin(offline.state())
     observation = bandit(np.random.default_rng(1), 8).observation
     assert np.array_equal(*(x.act(observation, None) for x in (offline, online)))
     train(online, 2)
