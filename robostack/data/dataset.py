@@ -185,21 +185,36 @@ class Dataset:
 
     def rewards(self, labeller: str = LOGGED) -> list[Array | None]:
         """Return the rewards (T,) of every episode by `labeller`; None without."""
+        columns = self.reward_columns(labeller)
+        names = (segment.name for segment in self.segments)
+        mapped = dict(zip(names, columns, strict=True))
+        told = [labeller != LOGGED or item.entry.rewarded for item in self.episodes]
+        return [
+            _part(mapped[item.segment.name], item.entry) if known else None
+            for item, known in zip(self.episodes, told, strict=True)
+        ]
+
+    def reward_columns(self, labeller: str = LOGGED) -> list[Array | None]:
+        """Return the rewards (R,) of every segment by `labeller`, as they lie on disk.
+
+        None where a segment has none, NaN where a row has none.
+        """
         if labeller == LOGGED:
-            return [self._logged(item) for item in self.episodes]
+            return [
+                s.column("next.reward") if s.has("next.reward") else None
+                for s in self.segments
+            ]
         try:
-            mapped = {
-                s.name: labels.read(self.path, labeller, s) for s in self.segments
-            }
+            columns = [labels.read(self.path, labeller, s) for s in self.segments]
         except labels.LabelError as error:
             raise DatasetError(str(error)) from error
-        if not any(array is not None for array in mapped.values()):
+        if not any(array is not None for array in columns):
             known = ", ".join(self.labellers()) or "nobody"
             raise DatasetError(
                 f"expected rewards by {labeller!r} in {self.path}, found those of "
                 f"{known}"
             )
-        return [_part(mapped[i.segment.name], i.entry) for i in self.episodes]
+        return columns
 
     def write_rewards(
         self,
@@ -276,11 +291,6 @@ class Dataset:
         number = _number(found[-1])[0] + 1 if found else 0
         sync(folder)
         return folder / f"{number:06d}-{digest}"
-
-    def _logged(self, item: Item) -> Array | None:
-        if not item.entry.rewarded:
-            return None
-        return item.segment.column("next.reward")[item.entry.steps]
 
 
 def _number(folder: Path) -> tuple[int, str]:

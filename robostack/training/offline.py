@@ -28,6 +28,7 @@ from robostack.training.journal import (
     Progress,
     Stopwatch,
 )
+from robostack.training.prefetch import batches
 from robostack.training.process import load_algorithm, prepare
 from robostack.training.recipe import Recipe
 from robostack.training.run import CHECKPOINTS, describe, make_learner, match, start
@@ -43,17 +44,23 @@ class _State(NamedTuple):
     metrics_size: int  # [byte]
 
 
-def load_replay(dataset: Dataset, recipe: Recipe) -> Replay:
-    """Return the transitions that `recipe` learns from, rewards as it wants them."""
+def load_replay(dataset: Dataset, recipe: Recipe, stream: bool | None = None) -> Replay:
+    """Return the transitions that `recipe` learns from, rewards as it wants them.
+
+    They are left on disk if `stream`, or (None) if memory does not hold them well.
+    """
     module = load_algorithm(recipe.algorithm)
     if not getattr(module, "NEEDS_REWARD", True):
-        return Replay.from_dataset(dataset, gamma=recipe.gamma, labeller=None)
+        return Replay.from_dataset(
+            dataset, gamma=recipe.gamma, labeller=None, stream=stream
+        )
     return Replay.from_dataset(
         dataset,
         gamma=recipe.gamma,
         labeller=recipe.labeller,
         reward_scale=recipe.reward_scale,
         reward_shift=recipe.reward_shift,
+        stream=stream,
     )
 
 
@@ -75,7 +82,7 @@ def train(
     prepare(options.threads)
     if options.d4rl_task:
         reference(options.d4rl_task)
-    replay = load_replay(dataset, recipe)
+    replay = load_replay(dataset, recipe, options.stream)
     run = describe(recipe, options.seed, dataset, replay)
     arena = open_arena(options.world, options.task) if options.world else None
     try:
@@ -112,9 +119,12 @@ def _loop(
     """Update until the recipe's steps are done, or somebody interrupts."""
     learner, rng, step, _ = state
     watch, saved = Stopwatch(), step
-    with interruptible() as interrupted:
+    with (
+        interruptible() as interrupted,
+        batches(replay, rng, recipe.batch_size) as draw,
+    ):
         while step < recipe.steps and not interrupted():
-            metrics = learner.update(replay.sample(rng, recipe.batch_size))
+            metrics = learner.update(draw())
             step += 1
             due = journal.due(step)
             if not any(due):
