@@ -19,7 +19,7 @@ killed; adding the same segment twice changes nothing. Nothing is ever written o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +86,16 @@ def create(path: Path | str, spec: RobotSpec) -> Dataset:
     return Dataset(path, spec)
 
 
+def withdraw(dataset: Dataset) -> None:
+    """Take back `create`, where nothing was added since."""
+    if any((dataset.path / "segments").iterdir()):
+        return
+    (dataset.path / "dataset.json").unlink()
+    (dataset.path / "segments").rmdir()
+    if not any(dataset.path.iterdir()):
+        dataset.path.rmdir()
+
+
 def open_dataset(path: Path | str) -> Dataset:
     """Open the dataset at `path`; sizes are checked, contents by `Dataset.verify`."""
     path = Path(path)
@@ -143,24 +153,17 @@ class Dataset:
         item = self.episodes[i]
         return item.segment.episode(item.entry)
 
-    def append(self, episodes: Sequence[Episode], provenance: dict[str, str]) -> str:
+    def append(self, episodes: Iterable[Episode], provenance: dict[str, str]) -> str:
         """Add `episodes` as one segment, all or none; return its digest.
 
-        `provenance` says where they came from. Nothing changes when the very same
-        segment is there already.
+        They are taken one by one and not kept, so that a generator may give more than
+        memory holds. `provenance` says where they came from. Nothing changes when the
+        very same segment is there already.
         """
-        if not episodes:
-            raise DatasetError("expected at least one episode to add, got none")
-        for i, episode in enumerate(episodes):
-            try:
-                check(episode, self.spec)
-            except EpisodeError as error:
-                raise DatasetError(
-                    f"episode {i}: {error}; nothing was added"
-                ) from error
+        checked = _checked(episodes, self.spec)
         try:
             digest = segment_write.write(
-                self.path / "segments", self.spec, episodes, provenance, self._place
+                self.path / "segments", self.spec, checked, provenance, self._place
             )
         except OSError as error:
             raise DatasetError(
@@ -291,6 +294,21 @@ class Dataset:
         number = _number(found[-1])[0] + 1 if found else 0
         sync(folder)
         return folder / f"{number:06d}-{digest}"
+
+
+def _checked(episodes: Iterable[Episode], spec: RobotSpec) -> Iterator[Episode]:
+    """Give `episodes`, at least one, each of them sound."""
+    number = -1
+    for number, episode in enumerate(episodes):
+        try:
+            check(episode, spec)
+        except EpisodeError as error:
+            raise DatasetError(
+                f"episode {number}: {error}; nothing was added"
+            ) from error
+        yield episode
+    if number < 0:
+        raise DatasetError("expected at least one episode to add, got none")
 
 
 def _number(folder: Path) -> tuple[int, str]:

@@ -203,7 +203,7 @@ class Segment:
         if short(hashlib.sha256(content).hexdigest()) != self.digest:
             problems.append(f"{self.folder / INDEX}: its digest is not {self.digest}")
         for name, column in self.index.columns.items():
-            found = _digest_file(self.folder / name)
+            found = digest_file(self.folder / name)
             if found != column.sha256:
                 problems.append(f"{self.folder / name}: its content has changed")
         return problems
@@ -227,6 +227,7 @@ def _map(path: Path, column: Column) -> npt.NDArray[Any]:
     return array  # type: ignore[no-any-return]
 
 
-def _digest_file(path: Path) -> str:
+def digest_file(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
