@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+STATUS = Path("/proc/self/status")
 _KB = 1024
 _OWN = Path("/proc/self/cgroup")
 _LIMITS = ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData"))
@@ -30,12 +31,12 @@ def available() -> int:
 
 
 def _offers() -> Iterator[int]:
-    machine = _table(Path("/proc/meminfo"))
+    machine = table(Path("/proc/meminfo"))
     if "MemAvailable" in machine:
         yield machine["MemAvailable"] * _KB
     else:  # not Linux
         yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    process = _table(Path("/proc/self/status"))
+    process = table(STATUS)
     for kind, name in _LIMITS:
         soft, _ = resource.getrlimit(kind)
         if soft != resource.RLIM_INFINITY:
@@ -60,11 +61,11 @@ def _groups(root: Path, prefix: str) -> Iterator[Path]:
 
 def _cached(folder: Path) -> int:
     """Return how much of what a control group uses are files that can be dropped."""
-    stat = _table(folder / "memory.stat")
+    stat = table(folder / "memory.stat")
     return stat.get("inactive_file", 0) + stat.get("active_file", 0)
 
 
-def _table(path: Path) -> dict[str, int]:
+def table(path: Path) -> dict[str, int]:
     """Return the numbers in lines such as "MemFree:  12 kB"; none without the file."""
     try:
         lines = (line.split() for line in path.read_text().splitlines())

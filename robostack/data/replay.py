@@ -143,6 +143,8 @@ class Replay:
     def statistics(self) -> Statistics:
         """What a learner may know: observations, and returns of rewards as sampled."""
         mean, std = _moments(self._store, self._index.runs)
+        if isinstance(self._store, Mapped):  # the last time that it is read in order
+            self._store.expect_random_reads()
         low, high = _span(self._index.returns)
         return Statistics(mean, std, low, high)
 

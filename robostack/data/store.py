@@ -8,6 +8,7 @@ drop at any time what it has read of a file.
 from __future__ import annotations
 
 import itertools
+import mmap
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -90,6 +91,20 @@ class Mapped(NamedTuple):
                 result[here] = column.take(local)
         return result
 
+    def expect_random_reads(self) -> None:
+        """Have the system read the pages that are asked for, and no others.
+
+        It reads ahead in a file otherwise, megabytes around every row of a batch.
+        """
+        for mapping in self.mappings():
+            if hasattr(mmap, "MADV_RANDOM"):
+                mapping.madvise(mmap.MADV_RANDOM)
+
+    def mappings(self) -> list[mmap.mmap]:
+        """Return what maps the files."""
+        every = (*itertools.chain(*self.observed), *self.acted, *self.earned)
+        return [found for column in every if (found := _mapping(column)) is not None]
+
     @property
     def size(self) -> int:
         """What all of it takes in memory [byte]."""
@@ -124,6 +139,13 @@ class Mapped(NamedTuple):
         for number in np.flatnonzero(np.bincount(segment)).tolist():
             here = np.flatnonzero(segment == number)
             yield number, here, rows[here] - self.starts[number]
+
+
+def _mapping(column: object) -> mmap.mmap | None:
+    """Return what maps the file that `column` is a view of; None if nothing does."""
+    while isinstance(column, np.ndarray):
+        column = column.base
+    return column if isinstance(column, mmap.mmap) else None
 
 
 def map_columns(dataset: Dataset, earned: Sequence[Array | None]) -> Mapped:

@@ -21,6 +21,8 @@ from robostack.data.episode import End, Mask
 from robostack.data.store import Rows
 from robostack.spec import Array
 
+_BLOCK = 65536  # transitions written down at a time
+
 
 class Places(Protocol):
     """Where transitions are, by number."""
@@ -65,7 +67,12 @@ class Runs(NamedTuple):
 
     def table(self) -> Table:
         """Return the same, written down."""
-        return Table(*self.place(np.arange(self.total)))
+        made = Table(np.empty(self.total, np.int64), np.empty(self.total, np.bool_))
+        for start in range(0, self.total, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            numbers = np.arange(start, min(start + _BLOCK, self.total))
+            made.row[part], made.stopped[part] = self.place(numbers)
+        return made
 
     def _run(self, numbers: Rows) -> npt.NDArray[np.intp]:
         return np.searchsorted(self.ends, numbers, side="right")

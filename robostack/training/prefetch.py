@@ -22,7 +22,7 @@ import numpy as np
 from robostack.data.replay import Replay
 from robostack.learner import Batch
 
-AHEAD = 4  # batches; a thread each, so that as many reads are under way at once
+AHEAD = 8  # batches; a thread each, so that as many reads are under way at once
 
 
 @contextmanager

@@ -12,7 +12,7 @@ SCRIPT = """
 import resource
 from robostack.data import memory
 free = memory.available()
-used = memory._table(memory.Path("/proc/self/status"))["VmData"] * 1024
+used = memory.table(memory.Path("/proc/self/status"))["VmData"] * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + 2**20, used + 2**20))
 print(free, memory.available())
 """
@@ -38,7 +38,7 @@ def group(tmp_path, monkeypatch):
 
 
 def test_what_is_available_is_no_more_than_the_machine_has():
-    total = memory._table(Path("/proc/meminfo"))["MemTotal"] * 1024
+    total = memory.table(Path("/proc/meminfo"))["MemTotal"] * 1024
     assert 0 < memory.available() <= total
 
 

@@ -1,5 +1,7 @@
 """Facts about replay: no transition leaps over an end, and discount is data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from data_examples import GOLDEN, SPEC, make_episode
@@ -150,6 +152,19 @@ def test_an_episode_with_gaps_is_sampled_between_them(many):
     steps = [1, 2, 4, 5]
     np.testing.assert_array_equal(batch.reward, float32(np.sin(steps)))
     np.testing.assert_array_equal(batch.action, many.episode(2).action[steps])
+
+
+def test_once_statistics_are_known_the_system_reads_no_more_than_rows(many):
+    def advised():
+        maps = Path("/proc/self/smaps").read_text().split("VmFlags:")
+        flags = [m.partition("\n")[0].split() for m in maps[1:]]
+        ours = [str(many.path) in m for m in maps[:-1]]
+        return [("rr" in f) for f, our in zip(flags, ours, strict=True) if our]
+
+    replay = Replay.from_dataset(many, labeller="judge", stream=True)
+    assert not any(advised())
+    assert replay.statistics
+    assert sum(advised()) == 3 * 4  # segments; two observations, actions and rewards
 
 
 def test_what_memory_does_not_hold_well_stays_on_disk(many, monkeypatch):

@@ -66,7 +66,7 @@ def test_what_a_thread_cannot_read_is_raised_where_it_is_asked_for(replay, monke
 
     def read():
         with batches(replay, np.random.default_rng(0), 8) as draw:
-            for _ in range(6):
+            for _ in range(2 * AHEAD):
                 draw()
 
     with pytest.raises(OSError, match="the disk is gone"):
