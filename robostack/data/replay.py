@@ -129,13 +129,13 @@ class Replay:
     def gather(self, drawn: Rows) -> Batch:
         """Return the transitions numbered `drawn`; threads may do so side by side."""
         rows, stopped = self._index.places.place(drawn)
-        _, scale, shift, *_ = self.rewarding
+        observation, action, reward, following = self._store.read(rows)
         return Batch(
-            self._store.observation(rows),
-            self._store.action(rows),
-            self._store.reward(rows) * scale + shift,
+            observation,
+            action,
+            reward * self.rewarding.scale + self.rewarding.shift,
             np.where(stopped, np.float32(0.0), np.float32(self._index.gamma)),
-            self._store.observation(rows + 1),
+            following,
             self._index.mc_return.take(drawn),
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,17 +23,23 @@ Rows = npt.NDArray[np.int64]
 FLOAT = 4  # of a number of a column [byte]
 
 
+class Read(NamedTuple):
+    """What was read of B transitions."""
+
+    observation: Array  # (B, O), in spec order
+    action: Array  # (B, A)
+    reward: Array  # (B,) as logged; NaN where unknown
+    next_observation: Array  # (B, O), of the row after
+
+
 class Store(Protocol):
     """What is sampled, by row."""
 
+    def read(self, rows: Rows) -> Read:
+        """Return the transitions that start in `rows` (B,)."""
+
     def observation(self, rows: Rows) -> Array:
-        """Return the observations (B, O) of `rows`, in spec order."""
-
-    def action(self, rows: Rows) -> Array:
-        """Return the actions (B, A) of `rows`."""
-
-    def reward(self, rows: Rows) -> Array:
-        """Return the rewards (B,) of `rows` as they were logged; NaN where unknown."""
+        """Return the observations (B, O) of `rows`."""
 
 
 class Memory(NamedTuple):
@@ -43,17 +49,26 @@ class Memory(NamedTuple):
     actions: Array  # (R, A)
     rewards: Array  # (R,)
 
+    def read(self, rows: Rows) -> Read:
+        """Return the transitions that start in `rows` (B,)."""
+        return Read(
+            self.observations.take(rows, axis=0),
+            self.actions.take(rows, axis=0),
+            self.rewards.take(rows),
+            self.observations.take(rows + 1, axis=0),
+        )
+
     def observation(self, rows: Rows) -> Array:
         """Return the observations (B, O) of `rows`."""
         return self.observations.take(rows, axis=0)
 
-    def action(self, rows: Rows) -> Array:
-        """Return the actions (B, A) of `rows`."""
-        return self.actions.take(rows, axis=0)
 
-    def reward(self, rows: Rows) -> Array:
-        """Return the rewards (B,) of `rows`."""
-        return self.rewards.take(rows)
+class Part(NamedTuple):
+    """Those of B rows that lie in one segment."""
+
+    segment: int
+    here: slice | Rows  # where they are among the B
+    rows: Rows  # of the segment
 
 
 class Mapped(NamedTuple):
@@ -64,32 +79,27 @@ class Mapped(NamedTuple):
     acted: tuple[Array, ...]  # of S segments
     earned: tuple[Array | None, ...]  # of S segments
 
+    def read(self, rows: Rows) -> Read:
+        """Return the transitions that start in `rows` (B,)."""
+        parts = self._parts(rows)
+        action = np.empty((len(rows), self.acted[0].shape[1]), np.float32)
+        for segment, here, local in parts:
+            action[here] = self.acted[segment].take(local, axis=0)
+        following = [part._replace(rows=part.rows + 1) for part in parts]
+        return Read(
+            self._observation(parts, len(rows)),
+            action,
+            self._reward(parts, len(rows)),
+            self._observation(following, len(rows)),
+        )
+
     def observation(self, rows: Rows) -> Array:
         """Return the observations (B, O) of `rows`."""
-        widths = [column.shape[1] for column in self.observed[0]]
-        edges = list(itertools.pairwise(np.cumsum([0, *widths]).tolist()))
-        result = np.empty((len(rows), sum(widths)), np.float32)
-        for number, here, local in self._parts(rows):
-            columns = self.observed[number]
-            for column, (left, right) in zip(columns, edges, strict=True):
-                result[here, left:right] = column.take(local, axis=0)
-        return result
-
-    def action(self, rows: Rows) -> Array:
-        """Return the actions (B, A) of `rows`."""
-        result = np.empty((len(rows), self.acted[0].shape[1]), np.float32)
-        for number, here, local in self._parts(rows):
-            result[here] = self.acted[number].take(local, axis=0)
-        return result
+        return self._observation(self._parts(rows), len(rows))
 
     def reward(self, rows: Rows) -> Array:
         """Return the rewards (B,) of `rows`."""
-        result = np.full(len(rows), np.nan, np.float32)
-        for number, here, local in self._parts(rows):
-            column = self.earned[number]
-            if column is not None:
-                result[here] = column.take(local)
-        return result
+        return self._reward(self._parts(rows), len(rows))
 
     def expect_random_reads(self) -> None:
         """Have the system read the pages that are asked for, and no others.
@@ -130,15 +140,37 @@ class Mapped(NamedTuple):
                 memory.rewards[rows] = earned
         return memory
 
-    def _parts(self, rows: Rows) -> Iterator[tuple[int, slice | Rows, Rows]]:
-        """Give segments, where their part of the result goes, and their own rows."""
+    def _observation(self, parts: list[Part], count: int) -> Array:
+        widths = [column.shape[1] for column in self.observed[0]]
+        edges = list(itertools.pairwise(np.cumsum([0, *widths]).tolist()))
+        result = np.empty((count, sum(widths)), np.float32)
+        for segment, here, rows in parts:
+            columns = self.observed[segment]
+            for column, (left, right) in zip(columns, edges, strict=True):
+                result[here, left:right] = column.take(rows, axis=0)
+        return result
+
+    def _reward(self, parts: list[Part], count: int) -> Array:
+        result = np.full(count, np.nan, np.float32)
+        for segment, here, rows in parts:
+            column = self.earned[segment]
+            if column is not None:
+                result[here] = column.take(rows)
+        return result
+
+    def _parts(self, rows: Rows) -> list[Part]:
         if len(self.starts) == 2:
-            yield 0, slice(None), rows
-            return
+            return [Part(0, slice(None), rows)]
         segment = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.flatnonzero(np.bincount(segment)).tolist():
-            here = np.flatnonzero(segment == number)
-            yield number, here, rows[here] - self.starts[number]
+        order = np.argsort(segment, kind="stable")
+        numbers = segment.take(order)
+        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
+        shift = rows - self.starts.take(segment)
+        return [
+            Part(int(numbers[a]), order[a:b], shift.take(order[a:b]))
+            for a, b in itertools.pairwise(edges)
+            if b > a
+        ]
 
 
 def _mapping(column: object) -> mmap.mmap | None:

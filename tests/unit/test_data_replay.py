@@ -1,5 +1,7 @@
 """Facts about replay: no transition leaps over an end, and discount is data."""
 
+import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +154,16 @@ def test_an_episode_with_gaps_is_sampled_between_them(many):
     steps = [1, 2, 4, 5]
     np.testing.assert_array_equal(batch.reward, float32(np.sin(steps)))
     np.testing.assert_array_equal(batch.action, many.episode(2).action[steps])
+
+
+def test_more_segments_than_files_are_granted_at_first_can_be_read(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    dataset = make_dataset(tmp_path / "many", *([make_episode(3, i)] for i in range(9)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+    try:
+        assert len(Replay.from_dataset(dataset, stream=True).transitions().reward) == 27
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_once_statistics_are_known_the_system_reads_no_more_than_rows(many):
