@@ -5,7 +5,8 @@
 The logs are halfcheetah-medium-like of gym_rollouts, repeated.
 
 speed    IQL, 256 a batch, one thread; rounds of updates in pairs, in memory and
-         streamed in turn, the files in the page cache; the median of the ratios
+         streamed in turn, the files in the page cache; the median of the ratios, by
+         wall time and by processor time of all threads, which other work cannot change
 cold     what reading a batch takes when no page of it is in memory: dropped before
          every eight batches (posix_fadvise), with and without the advice that reads
          are at random
@@ -49,7 +50,7 @@ SOURCE = "gym_rollouts/halfcheetah-medium-like.hdf5"
 COPIES, SEGMENTS = 100, 4
 ROUNDS, UPDATES = 9, 100
 COLD_ROUNDS = 5
-CHILD_UPDATES = 500
+CHILD_UPDATES = 100
 PLAN = recipe.read("iql", "", [f"steps={CHILD_UPDATES}"])
 KB = 1024
 
@@ -75,23 +76,23 @@ def speed(dataset: Dataset) -> None:
         s: make_learner(describe(PLAN, 0, dataset, replay))
         for s, replay in ways.items()
     }
-    rates: dict[bool, list[float]] = {s: [] for s in ways}
+    took: dict[bool, list[tuple[float, float]]] = {s: [] for s in ways}
     for number in range(ROUNDS):
         order = (False, True) if number % 2 else (True, False)
         for s in order:
             with batches(ways[s], np.random.default_rng(number), 256) as draw:
-                start = time.perf_counter()
+                start = time.perf_counter(), time.process_time()
                 for _ in range(UPDATES):
                     learners[s].update(draw())
-                rates[s].append(UPDATES / (time.perf_counter() - start))
+                end = time.perf_counter(), time.process_time()
+            took[s].append((end[0] - start[0], end[1] - start[1]))
     assert learners[False].state() == learners[True].state()
-    ratio = np.array(rates[True]) / np.array(rates[False])
-    low, middle, high = np.quantile(ratio, (0.25, 0.5, 0.75))
-    print(
-        f"speed: {np.median(rates[False]):.0f} updates a second in memory, "
-        f"{np.median(rates[True]):.0f} streamed; ratio {middle:.3f} "
-        f"({low:.3f} to {high:.3f}); the same weights"
-    )
+    held, streamed = np.array(took[False]), np.array(took[True])
+    for name, ratio in zip(("wall", "processor"), (held / streamed).T, strict=True):
+        low, middle, high = np.quantile(ratio, (0.25, 0.5, 0.75))
+        print(f"speed by {name} time, streamed: {middle:.3f} ({low:.3f} to {high:.3f})")
+    rate = UPDATES / np.median(held, axis=0)
+    print(f"in memory: {rate[0]:.0f} updates a second, {rate[1]:.0f} of the processor")
 
 
 def cold(dataset: Dataset) -> None:
