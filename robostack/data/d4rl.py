@@ -54,8 +54,8 @@ def read(  # noqa: PLR0913 (all but the first two are options)
     never_terminates: bool = False,
     trust_terminals: bool = False,
     max_episode_steps: int = 0,
-) -> list[Episode]:
-    """Return the episodes of `path`.
+) -> Iterator[Episode]:
+    """Give the episodes of `path`, one at a time; the file is checked at once.
 
     Args:
         path: a D4RL-layout HDF5 file.
@@ -78,12 +78,12 @@ def read(  # noqa: PLR0913 (all but the first two are options)
         true = table.terminals[last]
     else:
         true = terminated(table, last, spec, task, note)
-    episodes = list(_episodes(table, spec, last, true))
-    if dropped := len(last) - len(episodes):
+    spans = [span for span in _spans(table, last, true) if span.steps]
+    if dropped := len(last) - len(spans):
         note(f"{dropped} episodes had no whole transition, and are left out")
-    if not episodes:
+    if not spans:
         raise FormatError(f"{path}: expected an episode of at least one transition")
-    return episodes
+    return (_episode(table, spec, span) for span in spans)
 
 
 def guess(
@@ -211,37 +211,28 @@ def _note_actions(table: Table, spec: RobotSpec, note: Note) -> None:
         )
 
 
-def _episodes(
-    table: Table, spec: RobotSpec, last: Steps, true: Mask
-) -> Iterator[Episode]:
-    firsts = np.concatenate([[0], last[:-1] + 1])
-    for first, end, stops in zip(firsts.tolist(), last.tolist(), true, strict=True):
-        span = _span(table, first, end, bool(stops))
-        if span.steps:
-            yield _episode(table, spec, span)
-
-
 class _Span(NamedTuple):
     """The rows of one episode."""
 
     first: int
     last: int
     steps: int  # fewer than the rows by one where the final observation is unknown
-    observations: Array  # (steps + 1, O)
     stops: bool  # terminated
-    copied: bool  # the final observation is a copy
 
 
-def _span(table: Table, first: int, last: int, stops: bool) -> _Span:
-    rows = table.observations[first : last + 1]
+def _spans(table: Table, last: Steps, true: Mask) -> Iterator[_Span]:
+    firsts = np.concatenate([[0], last[:-1] + 1])
+    for first, end, stops in zip(firsts.tolist(), last.tolist(), true, strict=True):
+        final = table.next_observations is not None or stops
+        yield _Span(first, end, end - first + bool(final), bool(stops))
+
+
+def _observations(table: Table, span: _Span) -> Array:
+    """Return those of an episode (steps + 1, O)."""
+    rows = table.observations[span.first : span.last + 1]
     if table.next_observations is not None:
-        final = table.next_observations[last : last + 1]
-        whole = np.concatenate([rows, final])
-        return _Span(first, last, len(rows), whole, stops, copied=False)
-    if stops:
-        whole = np.concatenate([rows, rows[-1:]])
-        return _Span(first, last, len(rows), whole, stops, copied=True)
-    return _Span(first, last, len(rows) - 1, rows, stops, copied=False)
+        return np.concatenate([rows, table.next_observations[span.last][None]])
+    return np.concatenate([rows, rows[-1:]]) if span.stops else rows
 
 
 def _episode(table: Table, spec: RobotSpec, span: _Span) -> Episode:
@@ -249,12 +240,12 @@ def _episode(table: Table, spec: RobotSpec, span: _Span) -> Episode:
     labels = {"source": table.name, "rows": f"{steps.start}-{steps.stop - 1}"}
     if table.environment:
         labels["environment"] = table.environment
-    if span.copied:
+    if span.stops and table.next_observations is None:
         labels["final_observation"] = "copy of the one before"
     if _unfinished(table, span):
         labels[INCOMPLETE] = "the file ends"
     return Episode(
-        observation=split(span.observations, spec),
+        observation=split(_observations(table, span), spec),
         action=table.actions[steps],
         requested=table.actions[steps],
         time_s=np.arange(span.steps + 1, dtype=np.float64) * spec.control_period_s,

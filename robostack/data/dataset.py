@@ -19,7 +19,7 @@ killed; adding the same segment twice changes nothing. Nothing is ever written o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +86,16 @@ def create(path: Path | str, spec: RobotSpec) -> Dataset:
     return Dataset(path, spec)
 
 
+def withdraw(dataset: Dataset) -> None:
+    """Take back `create`, where nothing was added since."""
+    if any((dataset.path / "segments").iterdir()):
+        return
+    (dataset.path / "dataset.json").unlink()
+    (dataset.path / "segments").rmdir()
+    if not any(dataset.path.iterdir()):
+        dataset.path.rmdir()
+
+
 def open_dataset(path: Path | str) -> Dataset:
     """Open the dataset at `path`; sizes are checked, contents by `Dataset.verify`."""
     path = Path(path)
@@ -143,24 +153,17 @@ class Dataset:
         item = self.episodes[i]
         return item.segment.episode(item.entry)
 
-    def append(self, episodes: Sequence[Episode], provenance: dict[str, str]) -> str:
+    def append(self, episodes: Iterable[Episode], provenance: dict[str, str]) -> str:
         """Add `episodes` as one segment, all or none; return its digest.
 
-        `provenance` says where they came from. Nothing changes when the very same
-        segment is there already.
+        They are taken one by one and not kept, so that a generator may give more than
+        memory holds. `provenance` says where they came from. Nothing changes when the
+        very same segment is there already.
         """
-        if not episodes:
-            raise DatasetError("expected at least one episode to add, got none")
-        for i, episode in enumerate(episodes):
-            try:
-                check(episode, self.spec)
-            except EpisodeError as error:
-                raise DatasetError(
-                    f"episode {i}: {error}; nothing was added"
-                ) from error
+        checked = _checked(episodes, self.spec)
         try:
             digest = segment_write.write(
-                self.path / "segments", self.spec, episodes, provenance, self._place
+                self.path / "segments", self.spec, checked, provenance, self._place
             )
         except OSError as error:
             raise DatasetError(
@@ -185,21 +188,36 @@ class Dataset:
 
     def rewards(self, labeller: str = LOGGED) -> list[Array | None]:
         """Return the rewards (T,) of every episode by `labeller`; None without."""
+        columns = self.reward_columns(labeller)
+        names = (segment.name for segment in self.segments)
+        mapped = dict(zip(names, columns, strict=True))
+        told = [labeller != LOGGED or item.entry.rewarded for item in self.episodes]
+        return [
+            _part(mapped[item.segment.name], item.entry) if known else None
+            for item, known in zip(self.episodes, told, strict=True)
+        ]
+
+    def reward_columns(self, labeller: str = LOGGED) -> list[Array | None]:
+        """Return the rewards (R,) of every segment by `labeller`, as they lie on disk.
+
+        None where a segment has none, NaN where a row has none.
+        """
         if labeller == LOGGED:
-            return [self._logged(item) for item in self.episodes]
+            return [
+                s.column("next.reward") if s.has("next.reward") else None
+                for s in self.segments
+            ]
         try:
-            mapped = {
-                s.name: labels.read(self.path, labeller, s) for s in self.segments
-            }
+            columns = [labels.read(self.path, labeller, s) for s in self.segments]
         except labels.LabelError as error:
             raise DatasetError(str(error)) from error
-        if not any(array is not None for array in mapped.values()):
+        if not any(array is not None for array in columns):
             known = ", ".join(self.labellers()) or "nobody"
             raise DatasetError(
                 f"expected rewards by {labeller!r} in {self.path}, found those of "
                 f"{known}"
             )
-        return [_part(mapped[i.segment.name], i.entry) for i in self.episodes]
+        return columns
 
     def write_rewards(
         self,
@@ -277,10 +295,20 @@ class Dataset:
         sync(folder)
         return folder / f"{number:06d}-{digest}"
 
-    def _logged(self, item: Item) -> Array | None:
-        if not item.entry.rewarded:
-            return None
-        return item.segment.column("next.reward")[item.entry.steps]
+
+def _checked(episodes: Iterable[Episode], spec: RobotSpec) -> Iterator[Episode]:
+    """Give `episodes`, at least one, each of them sound."""
+    number = -1
+    for number, episode in enumerate(episodes):
+        try:
+            check(episode, spec)
+        except EpisodeError as error:
+            raise DatasetError(
+                f"episode {number}: {error}; nothing was added"
+            ) from error
+        yield episode
+    if number < 0:
+        raise DatasetError("expected at least one episode to add, got none")
 
 
 def _number(folder: Path) -> tuple[int, str]:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robostack.data.episode import End
-from robostack.data.replay import returns_to_go
+from robostack.data.transitions import returns_to_go
 from robostack.learner import Batch
 from robostack.spec import Array, RobotSpec, float32
 

@@ -4,8 +4,9 @@ A module of `robostack.data` is a format when its name stands in `NAMES` and it 
 
     sniff(path: Path) -> bool
         Whether the file or folder looks like this format; cheap, and never raises.
-    read(path: Path, spec: RobotSpec, *, note: Note = ignore, OPTIONS) -> list[Episode]
-        All its episodes in the units and the order of `spec`. Every option is a
+    read(path, spec: RobotSpec, *, note: Note = ignore, OPTIONS) -> Iterable[Episode]
+        All its episodes in the units and the order of `spec`; one at a time where a
+        file may be larger than memory. Every option is a
         keyword with a default and a type that text converts to (bool, int, float,
         str): `--option name=value` on the command line. What was noticed, corrected or
         dropped goes to `note`, a sentence each. What cannot be read raises
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast, get_type_hints
 
@@ -52,7 +53,7 @@ class Format(Protocol):
     """What every module named in `NAMES` offers."""
 
     sniff: Callable[[Path], bool]
-    read: Callable[..., list[Episode]]
+    read: Callable[..., Iterable[Episode]]
 
 
 def load(name: str) -> Format:
@@ -136,7 +137,7 @@ def read(
     options: Mapping[str, str],
     note: Note = ignore,
     task: Task | None = None,
-) -> list[Episode]:
+) -> Iterable[Episode]:
     """Return the episodes of `path`, read as format `name` with `options` as typed."""
     check_options(name, options)
     function = load(name).read

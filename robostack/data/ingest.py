@@ -1,4 +1,8 @@
-"""Importing: a foreign file or folder of recordings -> episodes -> one segment."""
+"""Importing: a foreign file or folder of recordings -> episodes -> one segment.
+
+Episodes come one at a time from formats that can, and go to disk as they come; the
+segment appears when the last of them is there.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import NamedTuple
 import robostack
 from robostack import plugins
 from robostack.data import formats
-from robostack.data.dataset import Dataset, create, open_dataset
+from robostack.data.dataset import Dataset, create, open_dataset, withdraw
 from robostack.data.formats import FormatError, Note, ignore
 from robostack.data.label import task_of
 from robostack.spec import RobotSpec
@@ -45,7 +49,7 @@ def ingest(
 
     A dataset that is there, and no robot named: the episodes are of the dataset's.
     `note` hears what was noticed, corrected or dropped, a sentence each. Nothing is
-    written unless all of it can be.
+    added unless all of it can be.
     """
     source = source._replace(path=formats.locate(source.path))
     name = source.format or formats.sniff(source.path)
@@ -58,10 +62,17 @@ def ingest(
     spec = open_dataset(path).spec if there else spec_of(source, name, note)
     task = task_of(source.robot, source.task) if source.task else None
     episodes = formats.read(name, source.path, spec, source.options, note, task)
+    new = not (path / "dataset.json").exists()
     dataset = create(path, spec)
     before = {segment.digest for segment in dataset.segments}
-    digest = dataset.append(episodes, provenance(source, name))
-    return Imported(dataset, digest, len(episodes), digest in before)
+    try:
+        digest = dataset.append(episodes, provenance(source, name))
+    except BaseException:
+        if new:
+            withdraw(dataset)
+        raise
+    added = {s.digest: len(s.index.episodes) for s in dataset.segments}[digest]
+    return Imported(dataset, digest, added, digest in before)
 
 
 def spec_of(source: Source, name: str, note: Note = ignore) -> RobotSpec:

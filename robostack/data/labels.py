@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from robostack.data.atomic import write_file
-from robostack.data.segment import Segment
+from robostack.data.segment import Segment, open_mapped
 from robostack.spec import Array
 
 
@@ -45,7 +45,7 @@ def read(root: Path, labeller: str, segment: Segment) -> Array | None:
     if not path.exists():
         return None
     try:
-        array: Array = np.load(path, mmap_mode="r").view(np.ndarray)
+        array: Array = open_mapped(path)
     except (OSError, ValueError) as error:
         raise LabelError(f"{path} cannot be read: {error}; label again") from error
     if array.shape != (segment.index.row_count,) or array.dtype != np.float32:

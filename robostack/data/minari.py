@@ -27,6 +27,7 @@ from robostack.spec import Array, ArraySpec, RobotSpec, float32
 
 _DATA = "data"
 _ONE = "state"  # name of observations that are no dictionary
+_ACTION = ""  # beside the names of observations
 
 
 def sniff(path: Path) -> bool:
@@ -56,8 +57,8 @@ def read(
     spec: RobotSpec,
     *,
     note: Note = ignore,
-) -> list[Episode]:
-    """Return the episodes of `path`.
+) -> Iterator[Episode]:
+    """Give the episodes of `path`, one at a time.
 
     Args:
         path: the folder of a Minari dataset.
@@ -65,20 +66,25 @@ def read(
         note: hears what was left out, a sentence each.
     """
     dataset = _open(path)
-    episodes = []
-    for number, found in enumerate(_iterate(path, dataset)):
-        observation = _arrays(path, found.observations)
-        steps = len(found.actions)
-        _check_sizes(path, spec, observation, found.actions)
-        if not steps:
-            note(f"episode {number} has no step, and is left out")
-            continue
-        episodes.append(_episode(path, spec, observation, found))
     if images := _images(dataset.observation_space):
         note(f"images are left out: {', '.join(images)}")
-    if not episodes:
+    return _episodes(path, spec, dataset, note)
+
+
+def _episodes(
+    path: Path, spec: RobotSpec, dataset: minari.MinariDataset, note: Note
+) -> Iterator[Episode]:
+    count = 0
+    for number, found in enumerate(_iterate(path, dataset)):
+        observation = _arrays(path, found.observations)
+        _check_sizes(path, spec, observation, found.actions)
+        if not len(found.actions):
+            note(f"episode {number} has no step, and is left out")
+            continue
+        count += 1
+        yield _episode(path, spec, observation, found)
+    if not count:
         raise FormatError(f"{path}: expected an episode of at least one step")
-    return episodes
 
 
 def guess(
@@ -86,15 +92,17 @@ def guess(
 ) -> RobotSpec:
     """Return a spec with names such as state_0, and the bounds that the data has."""
     dataset = _open(path)
-    found = list(_iterate(path, dataset))
-    if not found:
-        raise FormatError(f"{path}: expected an episode, found none")
-    arrays = [_arrays(path, episode.observations) for episode in found]
-    observation = {
-        name: _described(name, np.concatenate([array[name] for array in arrays]))
-        for name in arrays[0]
-    }
-    actions = np.concatenate([_rows(episode.actions) for episode in found])
+    extremes: dict[str, Array] = {}  # (2, n) each: of all episodes so far
+    for found in _iterate(path, dataset):
+        arrays = _arrays(path, found.observations) | {_ACTION: _rows(found.actions)}
+        for name, rows in arrays.items():
+            known = [extremes[name]] if name in extremes else []
+            every = np.concatenate([*known, rows])
+            if len(every):
+                extremes[name] = np.stack([every.min(axis=0), every.max(axis=0)])
+    if _ACTION not in extremes:
+        raise FormatError(f"{path}: expected an episode of a step, found none")
+    actions = extremes.pop(_ACTION)
     note(
         f"{dataset.spec.dataset_id} says nothing of names, units and rate: names are "
         f"numbered, and the control period is taken as {control_period_s} s (--robot, "
@@ -102,7 +110,7 @@ def guess(
     )
     return robot(
         dataset.spec.dataset_id,
-        observation,
+        {name: _described(name, rows) for name, rows in extremes.items()},
         _bounded(dataset.action_space, actions),
         control_period_s,
         f"guessed from the Minari dataset {dataset.spec.dataset_id}",

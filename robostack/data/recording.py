@@ -66,16 +66,15 @@ def sniff(path: Path) -> bool:
     return any(_starts_right(file) for file in files)
 
 
-def read(path: Path, spec: RobotSpec, *, note: Note = ignore) -> list[Episode]:
-    """Return the episodes of the finished recordings at `path`."""
-    files = _files(path)
+def read(path: Path, spec: RobotSpec, *, note: Note = ignore) -> Iterator[Episode]:
+    """Give the episodes of the finished recordings at `path`, one at a time."""
     if partial := _partial(path):
         note(
             f"{len(partial)} recordings were never finished, such as "
             f"{partial[0].name}: robostack data repair {path} recovers them"
         )
-    episodes = []
-    for file in files:
+    count = 0
+    for file in _files(path):
         recording = _try(file, note)
         if recording is None:
             continue
@@ -88,10 +87,10 @@ def read(path: Path, spec: RobotSpec, *, note: Note = ignore) -> list[Episode]:
         for sentence in recording.notes:
             note(sentence)
         if recording.episode is not None:
-            episodes.append(recording.episode)
-    if not episodes:
+            count += 1
+            yield recording.episode
+    if not count:
         raise FormatError(f"expected a recording with a whole step in {path}")
-    return episodes
 
 
 def guess(path: Path, *, note: Note = ignore) -> RobotSpec:

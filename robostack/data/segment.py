@@ -18,8 +18,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
+import resource
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -203,7 +205,7 @@ class Segment:
         if short(hashlib.sha256(content).hexdigest()) != self.digest:
             problems.append(f"{self.folder / INDEX}: its digest is not {self.digest}")
         for name, column in self.index.columns.items():
-            found = _digest_file(self.folder / name)
+            found = digest_file(self.folder / name)
             if found != column.sha256:
                 problems.append(f"{self.folder / name}: its content has changed")
         return problems
@@ -215,18 +217,32 @@ def short(sha256: str) -> str:
 
 
 def _map(path: Path, column: Column) -> npt.NDArray[Any]:
-    if 0 in column.shape:
-        array = np.load(path)
-    else:
-        array = np.load(path, mmap_mode="r").view(np.ndarray)
+    array = np.load(path) if 0 in column.shape else open_mapped(path)
     if array.shape != column.shape or array.dtype.str != column.dtype:
         raise SegmentError(
             f"{path}: expected {column.dtype} {column.shape}, "
             f"found {array.dtype.str} {array.shape}"
         )
-    return array  # type: ignore[no-any-return]
+    return array
 
 
-def _digest_file(path: Path) -> str:
+def open_mapped(path: Path) -> npt.NDArray[Any]:
+    """Return the array in a .npy, mapped read-only.
+
+    Each takes a file descriptor, of which a system often grants 1024 unless asked.
+    """
+    try:
+        array = np.load(path, mmap_mode="r")
+    except OSError as error:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if error.errno != errno.EMFILE or soft == hard:
+            raise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        array = np.load(path, mmap_mode="r")
+    return array.view(np.ndarray)  # type: ignore[no-any-return]
+
+
+def digest_file(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,18 +1,24 @@
-"""Writing one segment: columns streamed to disk, hashed, renamed when whole."""
+"""Writing one segment: episodes streamed to disk, hashed, renamed when whole.
+
+An episode is written as it comes and then let go, so that a segment may be far larger
+than memory. Columns that some episodes lack are filled up where they do.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from robostack.data.atomic import SyncedFile, new_folder, publish, remove
-from robostack.data.episode import Episode, unknown_conduct
+from robostack.data.column_write import GrowingColumn, GrowingFrames
+from robostack.data.episode import Conduct, Episode
 from robostack.data.segment import (
     INDEX,
     VERSION,
@@ -22,21 +28,16 @@ from robostack.data.segment import (
     SegmentError,
     short,
 )
-from robostack.spec import Array, RobotSpec
+from robostack.spec import RobotSpec
 
-
-class _Source(NamedTuple):
-    """A column to be written: blocks of rows, episode after episode."""
-
-    width: tuple[int, ...]
-    dtype: type
-    blocks: Iterable[npt.NDArray[np.generic]]
+_TRUTH = "truth."
+_NAMES = ("action", "action.requested", "time_s", "next.reward", *Conduct._fields)
 
 
 def write(
     parent: Path,
     spec: RobotSpec,
-    episodes: Sequence[Episode],
+    episodes: Iterable[Episode],
     provenance: dict[str, str],
     place: Callable[[str], Path | None],
 ) -> str:
@@ -45,22 +46,22 @@ def write(
     `place` maps the digest to the final folder, or to None if it is already there.
     """
     with new_folder(parent) as folder:
-        columns = {}
-        for name, source in _sources(episodes, spec):
-            rows = sum(episode.length + 1 for episode in episodes)
-            columns[f"{name}.npy"] = _write_column(folder / f"{name}.npy", rows, source)
-        for camera in sorted({c for episode in episodes for c in episode.frames}):
-            columns |= _write_frames(folder, camera, episodes)
+        with ExitStack() as stack:
+            writer = _Writer(stack, folder)
+            for episode in episodes:
+                writer.add(episode)
+            columns = writer.finish(spec)
         index = Index(
             version=VERSION,
             robot=spec.name,
             spec_digest=spec.digest,
             provenance=provenance,
             columns=columns,
-            episodes=tuple(_entries(episodes)),
+            episodes=tuple(writer.entries),
         )
         content = msgspec.json.encode(index)
-        _write_blob(folder / INDEX, [content])
+        with SyncedFile(folder / INDEX) as file:
+            file.write(content)
         digest = short(hashlib.sha256(content).hexdigest())
         final = place(digest)
         if final is not None:
@@ -70,125 +71,86 @@ def write(
     return digest
 
 
-def _entries(episodes: Sequence[Episode]) -> Iterator[Entry]:
-    start = 0
-    for episode in episodes:
-        yield Entry(
-            start=start,
-            length=episode.length,
-            end=episode.end,
-            labels=dict(episode.labels),
-            rewarded=episode.reward is not None,
-            truths=tuple(episode.truth),
-            cameras=tuple(episode.frames),
-            conducted=episode.conduct is not None,
-        )
-        start += episode.length + 1
+class _Writer:
+    """The files of a segment in the making."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self.entries: list[Entry] = []
+        self._stack, self._folder, self._rows = stack, folder, 0
+        self._columns: dict[str, GrowingColumn] = {}
+        self._cameras: dict[str, GrowingFrames] = {}
+
+    def add(self, episode: Episode) -> None:
+        """Append one episode to every column."""
+        blocks = dict(_blocks(episode))
+        for name, block in blocks.items():
+            self._column(name, block).write(block)
+        for name in self._columns.keys() - blocks.keys():
+            self._columns[name].fill(episode.length + 1)
+        for camera, frames in episode.frames.items():
+            if camera not in self._cameras:
+                found = GrowingFrames(self._stack, self._folder, camera)
+                self._cameras[camera] = found
+            self._cameras[camera].write(frames, self._rows)
+        self.entries.append(_entry(episode, self._rows))
+        self._rows += episode.length + 1
+
+    def finish(self, spec: RobotSpec) -> dict[str, Column]:
+        """Bring all to disk; return it by file name, in the order of the layout."""
+        names = [*(f"observation.{name}" for name in spec.observation), *_NAMES]
+        names = [name for name in names if name in self._columns]
+        names += [name for name in self._columns if name.startswith(_TRUTH)]
+        columns = {f"{name}.npy": self._columns[name].finish() for name in names}
+        for camera in sorted(self._cameras):
+            columns |= self._cameras[camera].finish()
+        return columns
+
+    def _column(self, name: str, block: npt.NDArray[Any]) -> GrowingColumn:
+        if name not in self._columns:
+            path = self._folder / f"{name}.npy"
+            made = GrowingColumn(self._stack, path, block.shape[1:], block.dtype)
+            made.fill(self._rows)
+            self._columns[name] = made
+        column = self._columns[name]
+        if column.width != block.shape[1:]:
+            raise SegmentError(
+                f"expected {name.replace('.', ' ', 1)} of one width in all episodes, "
+                f"got {column.width} and {block.shape[1:]}"
+            )
+        return column
 
 
-def _sources(
-    episodes: Sequence[Episode], spec: RobotSpec
-) -> Iterator[tuple[str, _Source]]:
-    for name, array in spec.observation.items():
-        blocks = [e.observation[name] for e in episodes]
-        yield f"observation.{name}", _Source((array.size,), np.float32, blocks)
-    width = (spec.action.size,)
-    actions = (_padded(e.action) for e in episodes)
-    yield "action", _Source(width, np.float32, actions)
-    requested = (_padded(e.requested) for e in episodes)
-    yield "action.requested", _Source(width, np.float32, requested)
-    yield "time_s", _Source((), np.float64, (e.time_s for e in episodes))
-    if any(e.reward is not None for e in episodes):
-        rewards = (_padded(_reward(e)) for e in episodes)
-        yield "next.reward", _Source((), np.float32, rewards)
-    if any(e.conduct is not None for e in episodes):
-        yield from _conduct_sources(episodes, spec.action.size)
-    yield from _truth_sources(episodes)
+def _blocks(episode: Episode) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Give what an episode has for each column; (T + 1, ...)."""
+    for name, array in episode.observation.items():
+        yield f"observation.{name}", array
+    yield "action", _padded(episode.action)
+    yield "action.requested", _padded(episode.requested)
+    yield "time_s", episode.time_s
+    if episode.reward is not None:
+        yield "next.reward", _padded(episode.reward)
+    if episode.conduct is not None:
+        for name, array in episode.conduct._asdict().items():
+            yield name, _padded(array)
+    for name, array in episode.truth.items():
+        yield f"{_TRUTH}{name}", array
 
 
-def _conduct_sources(
-    episodes: Sequence[Episode], size: int
-) -> Iterator[tuple[str, _Source]]:
-    """Return how actions came to be, with False and NaN where that is not known."""
-    conducts = [e.conduct or unknown_conduct(e.length, size) for e in episodes]
-    for name, width in (("intervention", ()), ("clamped", (size,))):
-        blocks = [_padded(getattr(c, name), False) for c in conducts]
-        yield name, _Source(width, np.bool_, blocks)
-    yield "age_s", _Source((), np.float32, [_padded(c.age_s) for c in conducts])
-
-
-def _truth_sources(episodes: Sequence[Episode]) -> Iterator[tuple[str, _Source]]:
-    widths: dict[str, tuple[int, ...]] = {}
-    for episode in episodes:
-        for name, array in episode.truth.items():
-            if widths.setdefault(name, array.shape[1:]) != array.shape[1:]:
-                raise SegmentError(
-                    f"expected truth {name} of one width in all episodes, got "
-                    f"{widths[name]} and {array.shape[1:]}"
-                )
-    for name, width in widths.items():
-        blocks = [_truth(e, name, width) for e in episodes]
-        yield f"truth.{name}", _Source(width, np.float32, blocks)
-
-
-def _padded(
-    steps: npt.NDArray[Any], padding: float | bool = np.nan
-) -> npt.NDArray[Any]:
-    """Return (T, ...) with a last row of `padding`."""
-    row = np.full((1, *steps.shape[1:]), padding, steps.dtype)
+def _padded(steps: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return (T, ...) with a last row of nothing: False, or NaN."""
+    nothing = False if steps.dtype == np.bool_ else np.nan
+    row = np.full((1, *steps.shape[1:]), nothing, steps.dtype)
     return np.concatenate([steps, row])
 
 
-def _reward(episode: Episode) -> Array:
-    nothing = np.full(episode.length, np.nan, np.float32)
-    return nothing if episode.reward is None else episode.reward
-
-
-def _truth(episode: Episode, name: str, width: tuple[int, ...]) -> Array:
-    if name in episode.truth:
-        return episode.truth[name]
-    return np.full((episode.length + 1, *width), np.nan, np.float32)
-
-
-def _write_frames(
-    folder: Path, camera: str, episodes: Sequence[Episode]
-) -> dict[str, Column]:
-    rows, sizes, images = [], [0], []
-    for episode, entry in zip(episodes, _entries(episodes), strict=True):
-        frames = episode.frames.get(camera)
-        if frames is not None:
-            rows.extend((frames.step + entry.start).tolist())
-            sizes.extend(len(image) for image in frames.jpeg)
-            images.append(frames.jpeg)
-    stem = f"frames.{camera}"
-    jpegs = (image for block in images for image in block)
-    offsets, kind = np.cumsum(sizes, dtype=np.int64), np.int64
-    row = np.asarray(rows, kind)
-    return {
-        f"{stem}.jpeg": _write_blob(folder / f"{stem}.jpeg", jpegs),
-        f"{stem}.offset.npy": _write_column(
-            folder / f"{stem}.offset.npy", len(offsets), _Source((), kind, [offsets])
-        ),
-        f"{stem}.row.npy": _write_column(
-            folder / f"{stem}.row.npy", len(row), _Source((), kind, [row])
-        ),
-    }
-
-
-def _write_column(path: Path, rows: int, source: _Source) -> Column:
-    """Stream a .npy, so that a column need never be in memory as a whole."""
-    shape, dtype = (rows, *source.width), np.dtype(source.dtype)
-    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    with SyncedFile(path) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in source.blocks:
-            flat = np.ascontiguousarray(block, dtype).reshape(-1)
-            file.write(flat.view(np.uint8).data)
-    return Column(dtype.str, shape, file.size, file.sha256)
-
-
-def _write_blob(path: Path, pieces: Iterable[bytes]) -> Column:
-    with SyncedFile(path) as file:
-        for piece in pieces:
-            file.write(piece)
-    return Column("", (file.size,), file.size, file.sha256)
+def _entry(episode: Episode, start: int) -> Entry:
+    return Entry(
+        start=start,
+        length=episode.length,
+        end=episode.end,
+        labels=dict(episode.labels),
+        rewarded=episode.reward is not None,
+        truths=tuple(episode.truth),
+        cameras=tuple(episode.frames),
+        conducted=episode.conduct is not None,
+    )

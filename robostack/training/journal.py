@@ -35,6 +35,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_every: int = 5_000  # updates; and at evaluations
     keep: int = 2  # checkpoints
     threads: int = 1  # of the math library, where it is not loaded yet
+    stream: bool | None = None  # leave the data on disk; None: where memory is short
 
 
 class Progress(NamedTuple):

@@ -34,6 +34,7 @@ from robostack.training.journal import (
     Progress,
     Stopwatch,
 )
+from robostack.training.prefetch import batches
 from robostack.training.process import load_algorithm, prepare
 from robostack.training.recipe import Recipe
 from robostack.training.run import CHECKPOINTS, describe, make_learner, match, start
@@ -49,17 +50,23 @@ class _State(NamedTuple):
     metrics_size: int  # [byte]
 
 
-def load_replay(dataset: Dataset, recipe: Recipe) -> Replay:
-    """Return the transitions that `recipe` learns from, rewards as it wants them."""
+def load_replay(dataset: Dataset, recipe: Recipe, stream: bool | None = None) -> Replay:
+    """Return the transitions that `recipe` learns from, rewards as it wants them.
+
+    They are left on disk if `stream`, or (None) if memory does not hold them well.
+    """
     module = load_algorithm(recipe.algorithm)
     if not getattr(module, "NEEDS_REWARD", True):
-        return Replay.from_dataset(dataset, gamma=recipe.gamma, labeller=None)
+        return Replay.from_dataset(
+            dataset, gamma=recipe.gamma, labeller=None, stream=stream
+        )
     return Replay.from_dataset(
         dataset,
         gamma=recipe.gamma,
         labeller=recipe.labeller,
         reward_scale=recipe.reward_scale,
         reward_shift=recipe.reward_shift,
+        stream=stream,
     )
 
 
@@ -80,7 +87,7 @@ def train(
     """
     options = options or Options()
     prepare(options.threads)
-    replay = load_replay(dataset, recipe)
+    replay = load_replay(dataset, recipe, options.stream)
     with opened(dataset, folder, recipe, options, replay) as course:
         with interruptible() as interrupted:
             course.advance(recipe.steps, interrupted, on_progress)
@@ -146,18 +153,19 @@ class Course:
         recipe, journal, watch = self._recipe, self._journal, self._watch
         learner, rng, first, _ = self._state
         watch.start()
-        while self.step < min(until, recipe.steps) and not interrupted():
-            metrics = learner.update(self._replay.sample(rng, recipe.batch_size))
-            self.step += 1
-            due = journal.due(self.step)
-            if not any(due):
-                continue
-            watch.stop(self.step - first)
-            report = journal.report(self.step, metrics, learner)
-            if due.checkpoint:
-                self.save()
-            on_progress(Progress(self.step, recipe.steps, report, watch.rate))
-            watch.start()
+        with batches(self._replay, rng, recipe.batch_size) as draw:
+            while self.step < min(until, recipe.steps) and not interrupted():
+                metrics = learner.update(draw())
+                self.step += 1
+                due = journal.due(self.step)
+                if not any(due):
+                    continue
+                watch.stop(self.step - first)
+                report = journal.report(self.step, metrics, learner)
+                if due.checkpoint:
+                    self.save()
+                on_progress(Progress(self.step, recipe.steps, report, watch.rate))
+                watch.start()
         watch.stop(self.step - first)
 
     def save(self) -> None:

@@ -127,7 +127,7 @@ def _open(
     assert first.dataset is not None
     dataset = open_dataset(first.dataset)
     recipe = jobs.plan(first, dataset)
-    replay = offline.load_replay(dataset, recipe)
+    replay = offline.load_replay(dataset, recipe, first.options.stream)
     for job in seeds:
         with noted(problems, job):
             courses[job] = stack.enter_context(

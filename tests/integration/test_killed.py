@@ -152,7 +152,7 @@ def test_a_killed_run_is_held_and_keeps_every_finished_episode(
             assert "the recorder died" in " ".join(output.split())
     time.sleep(0.5)  # a recorder whose parent died closes its file
     repair(recordings)
-    episodes = formats.read("recording", recordings, SPEC, {})
+    episodes = list(formats.read("recording", recordings, SPEC, {}))
     whole = [e for e in episodes if "incomplete" not in e.labels]
     assert len(finished) >= 1
     assert len(whole) >= len(finished)

@@ -3,6 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +98,51 @@ def test_a_stopped_run_ends_as_if_it_never_had(dataset, plan, tmp_path):
     outcome = train(dataset, tmp_path / "stopped", plan, resume=True)
     assert (outcome.step, outcome.finished) == (300, True)
     assert final(tmp_path / "straight") == final(tmp_path / "stopped")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from robostack.data.dataset import open_dataset
+from robostack.training import offline, recipe
+
+folder, data, algorithm, stream, *changes = sys.argv[1:]
+options = offline.Options(
+    seed=4, checkpoint_every=40, report_every=20, resume=True, stream=stream == "True"
+)
+plan = recipe.read(algorithm, "", changes)
+print("go", flush=True)
+offline.train(open_dataset(data), Path(folder), plan, options)
+"""
+
+
+def start(dataset, folder, algorithm, stream="False"):
+    about = [folder, dataset.path, algorithm, stream]
+    command = [sys.executable, "-c", SCRIPT, *about, *CHANGES]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"go\n"
+    process.stdout.close()
+    return process
+
+
+def test_streaming_ends_with_the_weights_of_memory_killed_or_not(dataset, tmp_path):
+    plan = recipe.read("iql", "", CHANGES)
+    train(dataset, tmp_path / "held", plan, stream=False)
+    folder = tmp_path / "killed"
+    process = start(dataset, folder, "iql", stream="True")
+    while checkpoint.newest(folder / CHECKPOINTS) is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    def interrupt(progress):
+        if progress.step == 200:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    train(dataset, folder, plan, interrupt, resume=True, stream=True)
+    assert train(dataset, folder, plan, resume=True, stream=True).finished
+    assert final(tmp_path / "held") == final(folder)
+    assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
 def test_ctrl_c_leaves_a_checkpoint_of_that_moment(dataset, plan, tmp_path):

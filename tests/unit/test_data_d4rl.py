@@ -42,7 +42,7 @@ def continued(observations, ends):
 def read(path, **options):
     notes = []
     spec = d4rl.guess(path)
-    return d4rl.read(path, spec, note=notes.append, **options), notes
+    return list(d4rl.read(path, spec, note=notes.append, **options)), notes
 
 
 @pytest.fixture

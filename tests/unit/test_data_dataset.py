@@ -2,6 +2,7 @@
 
 import errno
 import os
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from data_examples import GOLDEN, SPEC, assert_same, make_episode
 from robostack.data import atomic
 from robostack.data.dataset import DatasetError, create, open_dataset
 from robostack.data.episode import Frames
+from robostack.data.formats import FormatError
 from robostack.data.repair import repair
 from robostack.spec import ArraySpec, float32
 
@@ -85,6 +87,45 @@ def test_an_episode_that_contradicts_the_spec_is_refused(dataset, change, senten
     with pytest.raises(DatasetError, match=sentence):
         dataset.append([GOLDEN[0], make_episode(**change)], {})
     assert len(open_dataset(dataset.path)) == 2
+
+
+def test_episodes_of_a_generator_are_let_go_as_they_are_written(tmp_path):
+    alive = []
+
+    def generate():
+        for seed in range(6):
+            episode = make_episode(4, seed)
+            alive.append(weakref.ref(episode.action))
+            yield episode
+            del episode
+            assert sum(ref() is not None for ref in alive) <= 1
+
+    streamed = create(tmp_path / "streamed", SPEC).append(generate(), {})
+    whole = [make_episode(4, seed) for seed in range(6)]
+    assert streamed == create(tmp_path / "whole", SPEC).append(whole, {})
+
+
+def test_columns_that_begin_late_are_filled_up(tmp_path):
+    bare = make_episode(3, 1, reward=None, truth={}, frames={})
+    dataset = create(tmp_path / "data", SPEC)
+    dataset.append([bare, GOLDEN[0], bare], {})
+    assert dataset.verify() == []
+    reward = dataset.segments[0].column("next.reward")
+    assert np.isnan(reward[[0, 1, 2, 3, 9, 10, 11, 12, 13]]).all()
+    for ours, theirs in zip(dataset, [bare, GOLDEN[0], bare], strict=True):
+        assert_same(ours, theirs)
+
+
+def test_a_source_that_fails_half_way_adds_nothing(dataset):
+    def generate():
+        yield make_episode(5, 8)
+        raise FormatError("cut short")
+
+    before = dataset.digest
+    with pytest.raises(FormatError, match="cut short"):
+        dataset.append(generate(), {})
+    assert dataset.leftovers() == []
+    assert open_dataset(dataset.path).digest == before
 
 
 def test_not_a_number_is_refused_and_nothing_written(dataset):

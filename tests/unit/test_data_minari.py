@@ -1,5 +1,6 @@
 """Facts about Minari datasets, which Minari itself writes here."""
 
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -125,6 +126,26 @@ def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path):
     rewards = np.array([0.0, np.nan, 0.0])
     write([episode(0, 3, "truncations", rewards=rewards)])
     with pytest.raises(FormatError, match="finite rewards, in episode 0"):
+        imported(tmp_path)
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_import_takes_memory_for_a_few_episodes_not_for_all(tmp_path):
+    write([episode(i, 20_000, "truncations") for i in range(16)])
+    one = 20_000 * (3 * 8 + 2 * 4 + 8 + 2)  # of float64, float32 and flags [byte]
+    tracemalloc.start()
+    try:
+        ingest(Source(Path("minari:toy/arm-v0")), tmp_path / "data")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * one
+
+
+def test_a_damaged_end_leaves_no_dataset_behind(tmp_path):
+    ends = [{}, {}, {"rewards": np.array([0.0, np.inf, 0.0])}]
+    write([episode(i, 3, "truncations", **end) for i, end in enumerate(ends)])
+    with pytest.raises(FormatError, match="finite rewards, in episode 2"):
         imported(tmp_path)
     assert not (tmp_path / "data").exists()
 

@@ -1,14 +1,21 @@
 """Facts about replay: no transition leaps over an end, and discount is data."""
 
+import os
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 from data_examples import GOLDEN, SPEC, make_episode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from robostack.data import memory
+from robostack.data import replay as replaying
 from robostack.data.dataset import create
 from robostack.data.episode import INCOMPLETE, End
-from robostack.data.replay import Replay, ReplayError, returns_to_go
+from robostack.data.replay import Replay, ReplayError
+from robostack.data.transitions import returns_to_go
 from robostack.spec import float32
 
 
@@ -53,8 +60,8 @@ shapes = st.lists(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(shapes=shapes, lazy=st.booleans())
-def test_every_transition_stays_in_its_episode(shapes, lazy, tmp_path_factory):
+@given(shapes=shapes, stream=st.booleans())
+def test_every_transition_stays_in_its_episode(shapes, stream, tmp_path_factory):
     episodes = [
         numbered(i, length, end, {gap for gap in gaps if gap < length})
         for i, (length, end, gaps) in enumerate(shapes)
@@ -65,9 +72,9 @@ def test_every_transition_stays_in_its_episode(shapes, lazy, tmp_path_factory):
     dataset = make_dataset(tmp_path_factory.mktemp("data"), *parts)
     if not expected:
         with pytest.raises(ReplayError, match="expected at least one transition"):
-            Replay.from_dataset(dataset, lazy=lazy)
+            Replay.from_dataset(dataset, stream=stream)
         return
-    replay = Replay.from_dataset(dataset, gamma=0.9, lazy=lazy)
+    replay = Replay.from_dataset(dataset, gamma=0.9, stream=stream)
     assert len(replay) == expected
     batch = replay.transitions()
     assert np.isfinite(batch.action).all()
@@ -91,9 +98,9 @@ def test_a_batch_is_float32_in_spec_order(dataset):
     assert all(array.flags.c_contiguous for array in batch)
 
 
-@pytest.mark.parametrize("lazy", [False, True])
-def test_whoever_has_the_generator_draws_the_same_again(dataset, lazy):
-    replay = Replay.from_dataset(dataset, lazy=lazy)
+@pytest.mark.parametrize("stream", [False, True])
+def test_whoever_has_the_generator_draws_the_same_again(dataset, stream):
+    replay = Replay.from_dataset(dataset, stream=stream)
     rng = np.random.default_rng(3)
     replay.sample(rng, 16)
     state = rng.bit_generator.state
@@ -104,11 +111,80 @@ def test_whoever_has_the_generator_draws_the_same_again(dataset, lazy):
         np.testing.assert_array_equal(a, b)
 
 
-def test_mapped_and_loaded_columns_give_the_same(dataset):
-    loaded = Replay.from_dataset(dataset).transitions()
-    mapped = Replay.from_dataset(dataset, lazy=True).transitions()
-    for a, b in zip(loaded, mapped, strict=True):
-        np.testing.assert_array_equal(a, b)
+@pytest.fixture
+def many(tmp_path):
+    """Episodes in three segments, with a gap, a label's rewards, and one to leave."""
+    gap = make_episode(6, 7)
+    gap.action[[0, 3]] = np.nan
+    first = [*GOLDEN, gap._replace(reward=None)]
+    ends = [make_episode(n, n, End.TERMINATED, frames={}) for n in (40, 1)]
+    dataset = make_dataset(tmp_path / "many", first, [make_episode(4, 2)], ends)
+    rewards = [float32(np.sin(np.arange(i.length))) for i in dataset.episodes]
+    dataset.write_rewards("judge", rewards, {})
+    return dataset
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"labeller": "judge"},
+        {"labeller": "judge", "reward_scale": "return_range", "reward_shift": -0.3},
+        {"labeller": None},
+        {"reward_scale": 2.5, "keep": [4, 0, 3]},
+    ],
+)
+def test_what_is_streamed_is_what_memory_holds_to_the_bit(many, options):
+    held, streamed = (
+        Replay.from_dataset(many, stream=stream, **options) for stream in (False, True)
+    )
+    assert (held.streams, streamed.streams) == (False, True)
+    for _ in range(5):
+        rngs = np.random.default_rng(1), np.random.default_rng(1)
+        pairs = held.sample(rngs[0], 50), streamed.sample(rngs[1], 50)
+        for a, b in zip(*pairs, strict=True):
+            assert (a is None and b is None) or a.tobytes() == b.tobytes()
+        assert rngs[0].bit_generator.state == rngs[1].bit_generator.state
+    for a, b in zip(held.statistics, streamed.statistics, strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    np.testing.assert_equal(held.rewarding, streamed.rewarding)
+
+
+def test_an_episode_with_gaps_is_sampled_between_them(many):
+    batch = Replay.from_dataset(many, labeller="judge", keep=[2]).transitions()
+    steps = [1, 2, 4, 5]
+    np.testing.assert_array_equal(batch.reward, float32(np.sin(steps)))
+    np.testing.assert_array_equal(batch.action, many.episode(2).action[steps])
+
+
+def test_more_segments_than_files_are_granted_at_first_can_be_read(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    dataset = make_dataset(tmp_path / "many", *([make_episode(3, i)] for i in range(9)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+    try:
+        assert len(Replay.from_dataset(dataset, stream=True).transitions().reward) == 27
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_once_statistics_are_known_the_system_reads_no_more_than_rows(many):
+    def advised():
+        maps = Path("/proc/self/smaps").read_text().split("VmFlags:")
+        flags = [m.partition("\n")[0].split() for m in maps[1:]]
+        ours = [str(many.path) in m for m in maps[:-1]]
+        return [("rr" in f) for f, our in zip(flags, ours, strict=True) if our]
+
+    replay = Replay.from_dataset(many, labeller="judge", stream=True)
+    assert not any(advised())
+    assert replay.statistics
+    assert sum(advised()) == 3 * 4  # segments; two observations, actions and rewards
+
+
+def test_what_memory_does_not_hold_well_stays_on_disk(many, monkeypatch):
+    rows = sum(item.length + 1 for item in many.episodes)
+    size = rows * 6 * 4  # three observations, two actions and a reward
+    for free, streams in ((2 * size, False), (2 * size - 1, True)):
+        monkeypatch.setattr(memory, "available", lambda free=free: free)
+        assert Replay.from_dataset(many, labeller="judge").streams is streams
 
 
 def test_statistics_are_those_of_the_observations_that_are_sampled(dataset):
@@ -120,6 +196,14 @@ def test_statistics_are_those_of_the_observations_that_are_sampled(dataset):
     sums = [float(e.reward.sum()) for e in dataset]
     assert statistics.return_low == pytest.approx(min(sums), rel=1e-6)
     assert statistics.return_high == pytest.approx(max(sums), rel=1e-6)
+
+
+def test_statistics_of_many_pieces_are_those_of_the_whole(dataset, monkeypatch):
+    whole = Replay.from_dataset(dataset).statistics
+    monkeypatch.setattr(replaying, "BLOCK", 3)
+    pieces = Replay.from_dataset(dataset).statistics
+    np.testing.assert_allclose(pieces.mean, whole.mean, rtol=1e-6)
+    np.testing.assert_allclose(pieces.std, whole.std, rtol=1e-6)
 
 
 def test_return_range_scales_the_spread_of_returns_to_1000(tmp_path):
