@@ -223,7 +223,7 @@ def _map(path: Path, column: Column) -> npt.NDArray[Any]:
             f"{path}: expected {column.dtype} {column.shape}, "
             f"found {array.dtype.str} {array.shape}"
         )
-    return array  # type: ignore[no-any-return]
+    return array
 
 
 def open_mapped(path: Path) -> npt.NDArray[Any]:
