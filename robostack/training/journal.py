@@ -20,6 +20,7 @@ from robostack.training.run import CHECKPOINTS
 from robostack.training.scores import normalized
 
 TICK = 50  # updates between two calls of `on_progress`
+_CHECKPOINT_EVERY = 5_000  # updates, at least
 _EVALUATION_SEED = 10_000  # apart from the seeds that data is collected with
 
 
@@ -32,7 +33,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str = ""  # of the world; "": its first
     d4rl_task: str = ""  # if the world is that very task: its scores are logged too
     report_every: int = 500  # updates; and at evaluations
-    checkpoint_every: int = 5_000  # updates; and at evaluations
+    checkpoint_every: int = 0  # updates; 0: 5,000, or as often as evaluations
     keep: int = 2  # checkpoints
     threads: int = 1  # of the math library, where it is not loaded yet
     stream: bool | None = None  # leave the data on disk; None: where memory is short
@@ -85,13 +86,15 @@ class Journal:
         self._options = options
         self._curves = curves
         self._arena = arena
+        often = min(_CHECKPOINT_EVERY, recipe.evaluate_every)
+        self._checkpoint_every = options.checkpoint_every or often
 
     def due(self, step: int) -> Due:
         """Say what it is time for after update `step`.
 
         The recipe knows how much an update is: one on a rollout takes as long as
-        thousands of others. So there is a report and a checkpoint at least as often as
-        it wants evaluations, wherever they are.
+        thousands of others. So there is a report at least as often as it wants
+        evaluations, and a checkpoint, unless somebody said how often.
         """
         last = step == self.recipe.steps
         milestone = step % self.recipe.evaluate_every == 0
@@ -99,7 +102,7 @@ class Journal:
             step % TICK == 0 or last,
             step % self._options.report_every == 0 or milestone or last,
             bool(self._arena) and (milestone or last),
-            step % self._options.checkpoint_every == 0 or milestone,
+            step % self._checkpoint_every == 0,
         )
 
     def report(
