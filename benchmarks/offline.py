@@ -34,7 +34,6 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import msgspec
 import numpy as np
 
 from robostack import plugins
@@ -71,6 +70,7 @@ ALONE = {  # ours that d3rlpy has not, and what is set beside their recipes
 UNSCALED = ("td3_bc",)  # the other twins learn from rewards scaled by the range
 THEIRS = Path(__file__).with_name("offline_theirs.py")
 EVALUATION_SEED = 50_000
+SELDOM = "evaluate_every=1_000_000_000"  # only the tenths leave policies
 TENTHS = 10  # of the updates: policies are kept after each of the last
 
 
@@ -153,7 +153,7 @@ def runs(args: argparse.Namespace, kinds: list[str]) -> Iterator[tuple[int, str,
 
 def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) -> None:
     arrays = np.load(args.work / f"{name}.npz")
-    changes = [f"steps={args.steps}", *settings(args, algorithm)]
+    changes = [f"steps={args.steps}", *settings(args, algorithm), SELDOM]
     scaled = algorithm in TWINS and algorithm not in UNSCALED
     if scaled:
         changes.append(f"reward_scale={arrays['scale']!s}")
@@ -179,7 +179,7 @@ def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) ->
 def go_on(args: argparse.Namespace, parent: Path, dataset: Dataset, world: str) -> None:
     """Train on from `parent`, acting."""
     about = read(parent)
-    name, told = about.recipe.algorithm, [f"steps={args.online}"]
+    name, told = about.recipe.algorithm, [f"steps={args.online}", SELDOM]
     inherited = heritage(about, name)
     plan = recipe.read(name, "online", told, inherited)
     setting = Setting(f"sim:gym/{world}", "", dataset, parent)
@@ -187,7 +187,6 @@ def go_on(args: argparse.Namespace, parent: Path, dataset: Dataset, world: str) 
     options = offline.Options(
         seed=about.seed, resume=True, checkpoint_every=every, keep=keep
     )
-    plan = msgspec.structs.replace(plan, evaluate_every=10**9)
     folder = Path(f"{parent}-online-{args.online}")
     finish(folder, online.train(setting, folder, plan, options))
     print(name, parent.parent.name, about.seed, "online", args.online)

@@ -48,6 +48,7 @@ class Train(msgspec.Struct, frozen=True, kw_only=True):
     seeds: int = 0  # so many runs, from --seed on, at RUN/0, RUN/1, ...; in turn
     sweep: Path | None = None  # .toml file of many runs; by Ray where it is installed
     threads: int = 1  # of math libraries; OMP_NUM_THREADS has the last word
+    stream: bool | None = None  # leave the data on disk; default: if memory is short
     precision: str = ""  # fp32, or bf16 for matrix products; default: the recipe's
     resume: bool = False  # go on with the run in that folder, or begin it
     world: str = ""  # evaluate on a schedule in; default: where it acts
@@ -91,6 +92,7 @@ def _job(flags: Train) -> Job:
             resume=flags.resume,
             world=flags.world,
             task=flags.task,
+            stream=flags.stream,
         ),
     )
 
