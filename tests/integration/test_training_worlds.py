@@ -44,6 +44,7 @@ def test_a_run_in_a_world_of_mujoco_goes_on_to_the_bit(tmp_path, world):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", range(3))
 def test_ppo_learns_to_balance_a_pole(tmp_path, seed):
     """From nothing, in 25 rollouts; who never falls earns 1000, the first policy 10."""
