@@ -243,6 +243,20 @@ def test_a_run_of_a_sweep_is_an_ordinary_run(file, tmp_path, monkeypatch, swings
     assert cli.main(["export", str(run), str(tmp_path / "policy.onnx")]) == 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--sweep", "s.toml", "--from", "run"], "no --from beside --sweep"),
+        (["--dataset", "d"], "expected an algorithm"),
+        (["iql", "--seeds", "2"], "expected --dataset FOLDER to learn from logs"),
+        (["iql", "--dataset", "d", "--seeds", "-1"], "how many seeds"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_a_sentence(tmp_path, capsys, flags, words):
+    assert cli.main(["train", "--run", str(tmp_path), *flags]) == 1
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
 def test_runs_that_go_on_wait_for_the_one_before(tmp_path, swings, monkeypatch):
     """The online run begins with the learner of the offline one, or not at all."""
     without_ray(monkeypatch)
