@@ -2,6 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -65,6 +69,7 @@ def final(folder):
 
 def job(folder, data, algorithm="iql", changes=(), **options):
     own = msgspec.structs.replace(OPTIONS, **options)
+    folder, data = Path(folder), Path(data)
     return Job(algorithm, folder, data, changes=(*SMALL, *changes), options=own)
 
 
@@ -238,6 +243,20 @@ def test_a_run_of_a_sweep_is_an_ordinary_run(file, tmp_path, monkeypatch, swings
     assert cli.main(["export", str(run), str(tmp_path / "policy.onnx")]) == 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--sweep", "s.toml", "--from", "run"], "no --from beside --sweep"),
+        (["--dataset", "d"], "expected an algorithm"),
+        (["iql", "--seeds", "2"], "expected --dataset FOLDER to learn from logs"),
+        (["iql", "--dataset", "d", "--seeds", "-1"], "how many seeds"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_a_sentence(tmp_path, capsys, flags, words):
+    assert cli.main(["train", "--run", str(tmp_path), *flags]) == 1
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
 def test_runs_that_go_on_wait_for_the_one_before(tmp_path, swings, monkeypatch):
     """The online run begins with the learner of the offline one, or not at all."""
     without_ray(monkeypatch)
@@ -269,9 +288,58 @@ def test_runs_that_go_on_wait_for_the_one_before(tmp_path, swings, monkeypatch):
     assert not (tmp_path / "runs" / "bad" / "then").exists()
 
 
+NEEDS_RAY = pytest.mark.skipif(
+    not has_ray(), reason="needs ray: pip install 'robostack[sweep]'"
+)
+
+
+SCRIPT = """
+import sys
+from robostack.training import sweep_cases
+from robostack.training.sweep_run import Listener, Share, do_cases
+from test_training_many import job
+
+case = sweep_cases.one_case(job(sys.argv[1], sys.argv[2], "iql", LONG, resume=True), 2)
+do_cases([case], Listener(), Share() if sys.argv[3] == "ray" else None)
+"""
+LONG = ("steps=1000",)
+
+
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.skipif(not has_ray(), reason="needs ray: pip install 'robostack[sweep]'")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("way", ["here", pytest.param("ray", marks=NEEDS_RAY)])
+def test_killed_at_any_moment_it_resumes_to_what_each_is_alone(data, tmp_path, way):
+    runs = tmp_path / "runs"
+    script = SCRIPT.replace("LONG", repr(LONG))
+    words = [sys.executable, "-c", script, str(runs), str(data), way]
+    paths = os.pathsep.join(
+        map(str, [Path(__file__).parent, Path(__file__).parents[1]])
+    )
+    environment = os.environ | {"PYTHONPATH": paths}
+    process = subprocess.Popen(words, env=environment)
+    until = time.monotonic() + 100
+    while time.monotonic() < until and not _saved(runs):
+        time.sleep(0.05)
+    time.sleep(np.random.default_rng().uniform(0, 1))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 0 < max(_saved(runs)) < 1000
+    assert subprocess.run(words, env=environment, check=False).returncode == 0
+    for seed in (0, 1):
+        alone = tmp_path / f"alone{seed}"
+        perform(job(alone, data, changes=LONG, seed=seed))
+        assert final(runs / str(seed)) == final(alone)
+
+
+def _saved(runs):
+    """Return the steps of all checkpoints."""
+    return [int(path.stem) for path in runs.rglob("*.ckpt")]
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@NEEDS_RAY
 def test_ray_gives_the_same_to_the_bit(file, tmp_path, monkeypatch):
     assert command(file, tmp_path / "by_ray") == 1
     without_ray(monkeypatch)
