@@ -25,6 +25,7 @@ QUICK = fqe.Config(
     hidden=(32, 32),
     target_rate=0.3,
     learning_rate=5e-3,
+    rare=0.0,
 )
 
 
