@@ -2,11 +2,10 @@
 
     python benchmarks/ope.py all --data DATA
 
-The judged policies (`CANDIDATES`) were fixed before any estimate was looked at: clones
-of random, medium and expert rollouts, checkpoints of a run on its way to the expert,
-and the expert's clone with noise on its actions. The logs that estimators see are half
-medium and half expert. The truth is what the policies earn in Gymnasium's Hopper-v5
-itself. A part whose result is there already is left out.
+The judged policies (`ope_families.py`) were fixed before any estimate was looked at.
+The logs that estimators see are half medium and half expert. The truth is what the
+policies earn in Gymnasium's Hopper-v5 itself. A part whose result is there already is
+left out. Settings of an estimator are its defaults, changed by `--set NAME=VALUE`.
 
     all = sets, policies, truth, estimates, table
 """
@@ -17,9 +16,8 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -27,11 +25,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import gymnasium
 import msgspec
 import numpy as np
+from ope_families import FAMILIES, Candidate
 
 from robostack import plugins
 from robostack.data import d4rl
 from robostack.data.dataset import create, open_dataset
 from robostack.training import checkpoint, offline, ope, recipe
+from robostack.training.process import prepare
 from robostack.training.run import CHECKPOINTS, make_learner, read
 
 SETS = {
@@ -45,27 +45,6 @@ RUNS = {"random": 3_000, "medium": 10_000, "expert": 10_000}  # updates of cloni
 EVERY = 500  # updates between checkpoints
 HORIZON = 1000  # [steps] Hopper-v5's own
 TRUTH_SEED = 70_000
-
-
-class Candidate(NamedTuple):
-    """A clone of a set after some updates, with noise on its actions."""
-
-    data: str
-    updates: int
-    noise: float = 0.0  # [action unit], clipped to the bounds
-
-
-CANDIDATES = {
-    "random": Candidate("random", 3_000),
-    "medium early": Candidate("medium", 1_000),
-    "medium": Candidate("medium", 10_000),
-    "expert 500": Candidate("expert", 500),
-    "expert 2000": Candidate("expert", 2_000),
-    "expert 4000": Candidate("expert", 4_000),
-    "expert": Candidate("expert", 10_000),
-    "expert, noise 0.3": Candidate("expert", 10_000, 0.3),
-    "expert, noise 0.6": Candidate("expert", 10_000, 0.6),
-}
 
 
 def make_sets(args: argparse.Namespace) -> None:
@@ -93,7 +72,8 @@ def train(args: argparse.Namespace) -> None:
 
 def load(args: argparse.Namespace, candidate: Candidate) -> object:
     """Return the learner as it was at the candidate's checkpoint."""
-    folder = args.work / "runs" / candidate.data
+    here = "/" not in candidate.run
+    folder = (args.work if here else args.offline) / "runs" / candidate.run
     learner = make_learner(read(folder))
     name = f"{candidate.updates:012d}.ckpt"
     learner.load(checkpoint.read(folder / CHECKPOINTS / name).learner)
@@ -102,23 +82,25 @@ def load(args: argparse.Namespace, candidate: Candidate) -> object:
 
 def actor(args: argparse.Namespace, candidate: Candidate) -> Callable:
     """Return actions (B, A) of a candidate as a function of observations (B, O)."""
-    learner = load(args, candidate)
-    rng = np.random.default_rng(0)
+    return candidate.actor(load(args, candidate).act)
 
-    def act(observation: np.ndarray) -> np.ndarray:
-        action = learner.act(observation, None)
-        drawn = rng.standard_normal(action.shape, dtype=np.float32)
-        return (action + candidate.noise * drawn).clip(-1.0, 1.0)
 
-    return act
+def true_path(args: argparse.Namespace) -> Path:
+    return args.work / f"truth-{args.family}-{args.gamma}-{args.episodes}.json"
+
+
+def told_path(args: argparse.Namespace, name: str, seed: int) -> Path:
+    settings = "".join(f"-{setting}" for setting in args.set)
+    words = (args.family, name + settings, args.gamma, args.seeds, seed)
+    return args.work / ("-".join(map(str, words)) + ".json")
 
 
 def truth(args: argparse.Namespace) -> None:
     """Let every candidate act in the world itself."""
-    path = args.work / f"truth-{args.gamma}-{args.episodes}.json"
+    path = true_path(args)
     if path.exists():
         return
-    found = {k: roll(args, actor(args, c)) for k, c in CANDIDATES.items()}
+    found = {k: roll(args, actor(args, c)) for k, c in FAMILIES[args.family].items()}
     for name, episodes in found.items():
         print(name, json.dumps({k: round(np.mean(v), 1) for k, v in episodes.items()}))
     path.write_text(json.dumps(found))
@@ -155,27 +137,46 @@ def estimates(args: argparse.Namespace) -> None:
     evidence = ope.gather(open_dataset(args.work / "sets" / SEEN), gamma=args.gamma)
     judged = [
         ope.Candidate(name, asking(actor(args, c)), density(args, c))
-        for name, c in CANDIDATES.items()
+        for name, c in FAMILIES[args.family].items()
     ]
     for name in args.estimators:
         for seed in range(args.repeats):
-            path = args.work / f"{name}-{args.gamma}-{args.seeds}-{seed}.json"
+            path = told_path(args, name, seed)
             if path.exists():
                 continue
-            start_s = time.perf_counter()
+            start_s = time.process_time()
             options = ope.Options(args.seeds, seed, resamples=args.resamples)
-            found = ope.estimate(name, evidence, judged, options)
-            print(name, seed, f"{time.perf_counter() - start_s:.0f} s")
+            found = judge(args, name, evidence, judged, options)
+            print(
+                name, seed, f"{time.process_time() - start_s:.0f} s of processor time"
+            )
             path.write_bytes(msgspec.json.encode(found))
+
+
+def judge(
+    args: argparse.Namespace,
+    name: str,
+    evidence: ope.Evidence,
+    judged: Sequence[ope.Candidate],
+    options: ope.Options,
+) -> list[ope.Estimate]:
+    """Judge as `ope.estimate` does, with the settings of the command."""
+    prepare()
+    module = plugins.load(ope.KIND, name)
+    changes = dict(setting.split("=") for setting in args.set)
+    config = msgspec.convert(changes, module.Config, strict=False)
+    return module.estimate(evidence, judged, config, options, lambda *_: None)
 
 
 def asking(act: Callable) -> Callable:
     return lambda observation, _: act(observation)
 
 
-def density(args: argparse.Namespace, candidate: Candidate) -> Callable:
+def density(args: argparse.Namespace, candidate: Candidate) -> Callable | None:
     """Return the density of a candidate's draws: its own, or that of its noise."""
     learner = load(args, candidate)
+    if candidate.part != 1.0 or candidate.uniform:
+        return None
     if not candidate.noise:
         return learner.log_prob
 
@@ -189,15 +190,15 @@ def density(args: argparse.Namespace, candidate: Candidate) -> Callable:
 
 def table(args: argparse.Namespace) -> None:
     """Print truth beside estimates, and how their ranks agree."""
-    path = args.work / f"truth-{args.gamma}-{args.episodes}.json"
+    path = true_path(args)
     found = json.loads(path.read_text())
     true = {
-        key: np.array([np.mean(found[name][key]) for name in CANDIDATES])
+        key: np.array([np.mean(found[name][key]) for name in FAMILIES[args.family]])
         for key in ("discounted", "returns")
     }
     for name in args.estimators:
         for seed in range(args.repeats):
-            path = args.work / f"{name}-{args.gamma}-{args.seeds}-{seed}.json"
+            path = told_path(args, name, seed)
             told = json.loads(path.read_text())
             print(f"\n{name}, seed {seed}")
             for row, disc, whole in zip(told, *true.values(), strict=True):
@@ -212,9 +213,15 @@ def table(args: argparse.Namespace) -> None:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the correlation of the ranks of `a` and `b` (P,), which have no ties."""
-    ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    """Return the correlation of the ranks of `a` and `b` (P,)."""
+    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Return twice the ranks of `values` (P,); equal ones share the mean of theirs."""
+    order = np.sort(values)
+    below = np.searchsorted(order, values, "left")
+    return below + np.searchsorted(order, values, "right")
 
 
 PARTS = {
@@ -231,6 +238,9 @@ def main() -> None:
     parser.add_argument("part", choices=["all", *PARTS])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/ope"))
+    parser.add_argument("--offline", type=Path, default=Path("runs/offline"))
+    parser.add_argument("--family", choices=[*FAMILIES], default="nine")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--gamma", type=float, default=0.99)
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--estimators", nargs="+", default=["fqe", "wis", "am_q"])

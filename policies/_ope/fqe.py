@@ -15,12 +15,23 @@ seed episodes weigh the same, and the interval knows of the first observations a
 
 Critics begin at what the logs earned, which every seed learns once, for all policies.
 An iteration moves what is known by one step; from there, what has to be learned is how
-a policy differs, and not also what a thousand steps are worth.
+a policy differs, and not also what a thousand steps are worth. Of where they began,
+exp(-updates * target_rate * (1 - gamma)) is still in them at the end.
 
-Where we differ from the paper: regression is by gradient steps towards a moving target,
-not to convergence again and again; and targets are limited to what rewards within the
-range of the data can add up to. A true value never leaves that range, so all this
-changes is that no critic diverges.
+Asked about an action that no log holds, a critic makes something up, and the next
+target believes it. So where a policy does what hardly anybody did (`rare`), its future
+is taken to be the least that a return can be: the filter of marginalized behaviour
+supported policy evaluation (Liu, Swaminathan, Agarwal and Brunskill, 2020,
+arXiv:2007.08202), by the density of `_support.py`. What is told is then what a policy
+earns until it leaves the logs: low for one that often does, however well it might do
+there. `rare = 0` asks critics about everything, as plain fitted Q evaluation does.
+
+Where we differ from the papers: regression is by gradient steps towards a moving
+target, not to convergence again and again; targets are limited to what rewards within
+the range of the data can add up to, which a true value never leaves, so all this
+changes is that no critic diverges; the filter asks for the density of the action alone,
+since states that critics are asked about are the logs' own; and what it leaves out is
+worth the least possible return, not 0, which would be a reward where steps cost.
 """
 
 from __future__ import annotations
@@ -47,6 +58,7 @@ from .._checks import check_reward
 from .._learner import adam, cosine, make_device, minimize
 from .._nets import Critic, polyak_update
 from ._logs import Scale, ask, intervals, weights
+from ._support import Fitting, Support, learn
 
 _TICK = 100  # updates between two reports
 
@@ -58,9 +70,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     updates: int = 6_000
     batch_size: int = 256
     learning_rate: float = 1e-3  # falls to 0 by a cosine
-    target_rate: float = 0.05  # Polyak averaging of the target critic, per update
+    target_rate: float = 0.25  # Polyak averaging of the target critic, per update
     hidden: tuple[int, ...] = (128, 128)
     layer_norm: bool = True
+    rare: float = 0.001  # share of logged actions too rare to count as held; 0: all do
+    density_updates: int = 6_000  # of what tells which actions are held
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -69,6 +83,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise LearnerError(
                 f"expected updates and batch_size of at least 1 and 0 < target_rate "
                 f"<= 1, got {self.updates}, {self.batch_size} and {self.target_rate}"
+            )
+        if not 0 <= self.rare < 1 or self.density_updates < 1:
+            raise LearnerError(
+                f"expected 0 <= rare < 1 and density_updates of at least 1, got "
+                f"{self.rare} and {self.density_updates}"
             )
 
 
@@ -82,6 +101,7 @@ class Columns(NamedTuple):
     after: Tensor  # (N, O)
     mc_return: Tensor  # (N,), of the logs, scaled
     next_action: Tensor  # (P, N, A), of the policies that are judged
+    held: Tensor  # (P, N) whether the logs hold them
     weight: Tensor  # (S, N), of the episode that each is of; 1 in the mean
 
 
@@ -114,6 +134,10 @@ def start_values(
     scale = Scale.of(evidence)
     columns = _columns(evidence, candidates, options, scale, rng)
     columns = Columns(*(column.to(device) for column in columns))
+    support = _support(evidence, scale, config, options.seed)
+    if support:
+        held = support.holds(columns.after, columns.next_action)
+        columns = columns._replace(held=held)
     critic = fit(columns, scale, config, options.seed, report)
     first = np.stack([ask(c, evidence.starts, options, rng) for c in candidates])
     observation = torch.from_numpy(scale.observation(evidence.starts)).to(device)
@@ -121,6 +145,9 @@ def start_values(
     with torch.inference_mode():
         q = critic.q(*_pairs(observation, action, options.seeds))  # (P * S, E)
     shape = (len(candidates), options.seeds, len(evidence.starts))
+    if support:
+        held = support.holds(observation, action).repeat_interleave(options.seeds, 0)
+        q = q.where(held, scale.low)
     values: Numbers = q.view(shape).cpu().numpy().astype(np.float64) * scale.returns
     return values
 
@@ -193,6 +220,8 @@ def teach(target: Critic, columns: Columns, rows: Tensor, scale: Scale) -> Tenso
     """Return what critics should say (P * S, B) at `rows` (B,)."""
     after, action = columns.after[rows], columns.next_action[:, rows]
     future = target.q(*_pairs(after, action, len(columns.weight)))
+    held = columns.held[:, rows].repeat_interleave(len(columns.weight), 0)
+    future = future.where(held, scale.low)
     td_target = columns.reward[rows] + columns.discount[rows] * future
     return td_target.clamp_(scale.low, scale.high)
 
@@ -208,6 +237,23 @@ def _pairs(observation: Tensor, action: Tensor, seeds: int) -> tuple[Tensor, Ten
     return observation.expand(len(action), *observation.shape), action
 
 
+def _support(
+    evidence: Evidence, scale: Scale, config: Config, seed: int
+) -> Support | None:
+    """Return what tells which actions the logs hold, if that is asked for."""
+    if not config.rare:
+        return None
+    fitting = Fitting(
+        updates=config.density_updates,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        hidden=config.hidden,
+        rare=config.rare,
+    )
+    rng = torch.Generator(make_device(config.device)).manual_seed(seed)
+    return learn(evidence, scale, fitting, rng)
+
+
 def _columns(
     evidence: Evidence,
     candidates: Sequence[Candidate],
@@ -219,14 +265,17 @@ def _columns(
     assert batch.mc_return is not None
     asked = [ask(c, batch.next_observation, options, rng) for c in candidates]
     weight = weights(options.seeds, len(evidence.starts), rng)
-    arrays = (
-        scale.observation(batch.observation),
-        scale.action(batch.action),
-        batch.reward / np.float32(scale.returns),
-        batch.discount,
-        scale.observation(batch.next_observation),
-        batch.mc_return / np.float32(scale.returns),
-        scale.action(np.stack(asked)),
-        weight[:, evidence.episode],
-    )
-    return Columns(*(torch.from_numpy(float32(array)) for array in arrays))
+    next_action = scale.action(np.stack(asked))
+    arrays = {
+        "observation": scale.observation(batch.observation),
+        "action": scale.action(batch.action),
+        "reward": batch.reward / np.float32(scale.returns),
+        "discount": batch.discount,
+        "after": scale.observation(batch.next_observation),
+        "mc_return": batch.mc_return / np.float32(scale.returns),
+        "next_action": next_action,
+        "weight": weight[:, evidence.episode],
+    }
+    tensors = {k: torch.from_numpy(float32(v)) for k, v in arrays.items()}
+    held = torch.ones(next_action.shape[:2], dtype=torch.bool)
+    return Columns(**tensors, held=held)

@@ -35,7 +35,6 @@ from robostack.training.ope import (
     Candidate,
     Estimate,
     Evidence,
-    Indices,
     LogProb,
     Numbers,
     OpeError,
@@ -43,6 +42,8 @@ from robostack.training.ope import (
     clone,
     interval,
 )
+
+_SPAN = 600.0  # ratios of weights up to exp(this) are held by floats, with sums of them
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,28 +92,43 @@ def _judge(
     assert candidate.log_prob is not None
     table = tabulate(evidence, _log_prob(candidate.log_prob, evidence) - logged)
 
-    def statistic(episodes: Indices) -> float:
-        return value(table.reward[episodes], table.log_weight[episodes], evidence.gamma)
+    def statistic(counts: Numbers) -> Numbers:
+        return values(table, counts, evidence.gamma)
 
     episodes = len(table.reward)
     low, high = interval(statistic, episodes, options)
     return Estimate(
         policy=candidate.name,
         estimator="wis",
-        value=statistic(np.arange(episodes)),
+        value=float(statistic(np.ones((1, episodes)))[0]),
         low=low,
         high=high,
         ess=effective(table.last),
     )
 
 
-def value(reward: Numbers, log_weight: Numbers, gamma: float) -> float:
-    """Return the estimate from rewards and log-weights (E, T)."""
-    largest = log_weight.max(0)
-    known = np.isfinite(largest)
-    weight = np.exp(log_weight[:, known] - largest[known])
-    mean = (weight * reward[:, known]).sum(0) / weight.sum(0)
-    return float((gamma ** np.flatnonzero(known) * mean).sum())
+def values(table: Table, counts: Numbers, gamma: float) -> Numbers:
+    """Return the estimates (R,) of resamples that hold episodes `counts` (R, E) times.
+
+    Weights are relative to the largest that a resample holds. To have them for all
+    resamples at once, they are taken relative to the largest of all, and, for those
+    resamples to which that left nothing, to the largest of what is much smaller.
+    """
+    reward, log_weight, _ = table
+    mean = np.zeros((len(counts), reward.shape[1]))
+    open_ = np.ones(mean.shape, bool)
+    top = log_weight.max(0)
+    while np.isfinite(top).any():
+        largest = np.where(np.isfinite(top), top, np.inf)
+        weight = np.exp(np.minimum(log_weight - largest, _SPAN))
+        total = counts @ weight
+        found = open_ & (total >= np.exp(-_SPAN))
+        mean[found] = (counts @ (weight * reward))[found] / total[found]
+        open_ &= ~found
+        smaller = open_.any(0) & (log_weight < top - _SPAN)
+        top = np.where(smaller, log_weight, -np.inf).max(0)
+    discounted: Numbers = mean @ gamma ** np.arange(mean.shape[1])
+    return discounted
 
 
 def effective(log_weight: Numbers) -> float:

@@ -181,20 +181,21 @@ def clone(
 
 
 def interval(
-    statistic: Callable[[Indices], float | np.floating[Any]],
-    episodes: int,
-    options: Options,
+    statistic: Callable[[Numbers], Numbers], episodes: int, options: Options
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of `statistic` over episodes.
 
-    Efron, 1979: the statistic of episodes (E,) drawn with replacement, many times.
+    Efron, 1979: the statistic of E episodes drawn with replacement, many times. It is
+    asked once, for all resamples (R,), how often each holds an episode (R, E).
     """
     rng = np.random.default_rng(options.seed)
-    drawn = [
-        statistic(rng.integers(episodes, size=episodes))
-        for _ in range(options.resamples)
-    ]
-    return percentiles(np.array(drawn, np.float64), options)
+    counts = np.stack(
+        [
+            np.bincount(rng.integers(episodes, size=episodes), minlength=episodes)
+            for _ in range(options.resamples)
+        ]
+    )
+    return percentiles(statistic(counts.astype(np.float64)), options)
 
 
 def percentiles(drawn: Numbers, options: Options) -> tuple[float, float]:

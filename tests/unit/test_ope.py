@@ -25,6 +25,7 @@ QUICK = fqe.Config(
     hidden=(32, 32),
     target_rate=0.3,
     learning_rate=5e-3,
+    rare=0.0,
 )
 
 
@@ -90,19 +91,22 @@ TWO = [  # two steps each; the ratios are put beside
 ]
 
 
+def whole(table):
+    """Return the estimate from every episode once."""
+    return float(wis.values(table, np.ones((1, len(table.reward))), GAMMA)[0])
+
+
 def test_wis_is_the_hand_computation():
     table = wis.tabulate(evidence(TWO), np.log([2.0, 0.5, 1.0, 3.0]))
     # weights: first step 2 and 1, second 2 * 0.5 = 1 and 1 * 3 = 3
     expected = (2 * 1 + 1 * 3) / 3 + GAMMA * (1 * 2 + 3 * 4) / 4
-    assert wis.value(table.reward, table.log_weight, GAMMA) == pytest.approx(expected)
+    assert whole(table) == pytest.approx(expected)
     assert wis.effective(table.last) == pytest.approx((1 + 3) ** 2 / (1 + 9))
 
 
 def test_wis_of_the_behaviour_itself_is_the_mean_return():
     table = wis.tabulate(evidence(TWO), np.zeros(4))
-    assert wis.value(table.reward, table.log_weight, GAMMA) == pytest.approx(
-        ((1 + GAMMA * 2) + (3 + GAMMA * 4)) / 2
-    )
+    assert whole(table) == pytest.approx(((1 + GAMMA * 2) + (3 + GAMMA * 4)) / 2)
     assert wis.effective(table.last) == pytest.approx(2)
 
 
@@ -111,8 +115,7 @@ def test_the_dead_go_on_earning_nothing_and_the_unseen_are_left_out():
     for terminated, share in [(True, 0.5), (False, 1.0)]:
         short = ([0, 1], [1.0], [0.0], terminated)
         table = wis.tabulate(evidence([long, short]), np.zeros(3))
-        found = wis.value(table.reward, table.log_weight, GAMMA)
-        assert found == pytest.approx(GAMMA * 6.0 * share)
+        assert whole(table) == pytest.approx(GAMMA * 6.0 * share)
 
 
 def test_what_comes_after_a_gap_is_left_out():
@@ -124,8 +127,27 @@ def test_what_comes_after_a_gap_is_left_out():
 def test_weights_beyond_what_floats_hold_are_weighed_all_the_same():
     table = wis.tabulate(evidence(TWO), np.array([-2000.0, 0.0, -2000.0, -1.0]))
     expected = (1 + 3) / 2 + GAMMA * (2 + 4 * math.exp(-1)) / (1 + math.exp(-1))
-    assert wis.value(table.reward, table.log_weight, GAMMA) == pytest.approx(expected)
+    assert whole(table) == pytest.approx(expected)
     assert 1 < wis.effective(table.last) < 2
+
+
+def test_every_resample_is_weighed_as_if_it_were_alone():
+    """Also where it lacks the episode beside which all others weigh nothing."""
+    rng = np.random.default_rng(0)
+    log_weight = rng.normal(0, 1000, (12, 5))
+    log_weight[:4, 3:] = log_weight[:, 4] = -np.inf
+    table = wis.Table(rng.normal(size=(12, 5)), log_weight, log_weight[:, 0])
+    counts = rng.multinomial(12, np.full(12, 1 / 12), size=50).astype(float)
+    for row, found in zip(counts, wis.values(table, counts, GAMMA), strict=True):
+        held = np.repeat(np.arange(12), row.astype(int))
+        expected = 0.0
+        for step in range(4):
+            largest = log_weight[held, step].max()
+            if np.isfinite(largest):
+                weight = np.exp(log_weight[held, step] - largest)
+                mean = weight @ table.reward[held, step] / weight.sum()
+                expected += GAMMA**step * mean
+        assert found == pytest.approx(expected)
 
 
 def test_wis_finds_another_policy_from_exact_densities(monkeypatch):
@@ -158,7 +180,7 @@ def test_intervals_cover_as_often_as_they_say():
     options = Options(resamples=200)
     for _ in range(200):
         drawn = rng.exponential(1.0, 80)
-        low, high = ope.interval(lambda i, x=drawn: x[i].mean(), 80, options)
+        low, high = ope.interval(lambda n, x=drawn: n @ x / 80, 80, options)
         covered += low < 1.0 < high
     assert 0.88 <= covered / 200 <= 0.99
 
