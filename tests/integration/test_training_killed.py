@@ -44,7 +44,7 @@ SMALL = {  # settings of any algorithm that has them
 GENERAL = {"batch_size": 8, "evaluate_episodes": 1, "evaluate_every": 5}
 ACTING = {"random_steps": 30, "updates_per_step": 0.3, "replay_capacity": 1000}
 ALONE = {"sac", "ro2o"}  # online without a dataset, though one could be had
-QUICK = {("iql", "offline"), ("ppo", "online")}
+QUICK = {("iql", "offline")}
 BEGINNING_S = 0.3  # the first checkpoint may be there by then, or not even the folder
 TRIES = 5
 

@@ -163,6 +163,7 @@ def test_one_seed_that_fails_leaves_the_others_in_turn(data, tmp_path):
     assert "run.json cannot be read" in ended[1].problem
 
 
+@pytest.mark.slow
 def test_seeds_that_learn_by_acting_come_one_after_another(tmp_path):
     changes = ("random_steps=20", "steps=30", "batch_size=16", "hidden=[16]")
     changes += ("evaluate_episodes=1",)
@@ -230,6 +231,7 @@ def test_a_sweep_ends_in_one_table_with_what_failed(file, tmp_path, monkeypatch)
     assert "12.5" in text
 
 
+@pytest.mark.slow
 def test_a_run_of_a_sweep_is_an_ordinary_run(file, tmp_path, monkeypatch, swings):
     without_ray(monkeypatch)
     command(file, tmp_path / "runs")

@@ -125,6 +125,7 @@ def start(dataset, folder, algorithm, stream="False"):
     return process
 
 
+@pytest.mark.slow
 def test_streaming_ends_with_the_weights_of_memory_killed_or_not(dataset, tmp_path):
     plan = recipe.read("iql", "", CHANGES)
     train(dataset, tmp_path / "held", plan, stream=False)
