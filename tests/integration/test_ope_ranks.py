@@ -17,7 +17,9 @@ WORLD, GAMMA, HORIZON = "sim:gym/InvertedPendulum-v5", 0.99, 300
 GAINS = float32([-1.8, -9.9, -1.9, -1.8])  # of a linear-quadratic regulator
 LOGGED = (0.5, 1.0, 2.0, 3.0, 5.0)  # spread of the noise on its actions
 JUDGED = (0.75, 1.25, 1.5, 2.0, 3.0, 5.0)
-CONFIG = fqe.Config(regression_updates=1000, updates=3000, hidden=(64, 64))
+CONFIG = fqe.Config(
+    regression_updates=1000, updates=2000, density_updates=1500, hidden=(64, 64)
+)
 
 
 def noisy(spread, rng):
