@@ -78,7 +78,7 @@ def test_idle_connections_are_hung_up_on(tmp_path, many):
     assert after.threads == before.threads
 
 
-@pytest.mark.parametrize("curve", [False, True])
+@pytest.mark.parametrize("curve", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_many_reconnects_leave_no_trace(tmp_path, curve):
     with serving(tmp_path, curve=curve) as node:
         more = reconnect.growth(reconnect.reconnect(node, 120))

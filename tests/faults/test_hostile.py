@@ -25,6 +25,7 @@ def test_no_joint_leaves_a_limit_whatever_clients_send(seed):
     assert {"replayed", "stale", "unknown", "generation"} <= tally.refused.keys()
 
 
+@pytest.mark.slow
 def test_nor_over_sockets_in_real_time():
     tally = by_sockets(4.0)
     assert tally.within, str(tally)

@@ -60,6 +60,7 @@ def test_numbers_of_the_table_of_results_are_beside_their_rows(cases):
     assert paper["ro2o/hopper-medium-v2"] is None
 
 
+@pytest.mark.slow
 def test_a_row_is_done_where_its_data_is_and_the_others_say_that_theirs_is_not(
     shared_data, tmp_path, monkeypatch, capsys
 ):

@@ -144,7 +144,7 @@ def test_a_well_sized_wrong_scale_is_stopped_by_its_posture(bundle_of, scale):
         assert len(done.positions) < 25  # half a second
 
 
-@pytest.mark.parametrize("scale", [2.0, 3.0, 5.0])
+@pytest.mark.parametrize("scale", [2.0, pytest.param(3.0, marks=pytest.mark.slow), 5.0])
 def test_who_throws_it_about_is_stopped_by_the_node_not_by_the_floor(bundle_of, scale):
     bundle = bundle_of(scale)
     drives = [drive(bundle, seed, limits=OPEN) for seed in range(6)]

@@ -128,7 +128,7 @@ def test_a_killed_client_is_held_within_the_watchdogs_time(endpoint, watcher, se
 
 
 @pytest.mark.parametrize("victim", ["runtime", "recorder"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_run_is_held_and_keeps_every_finished_episode(
     endpoint, watcher, policy_path, tmp_path, victim, seed
 ):
