@@ -143,7 +143,11 @@ def goes_on(args: argparse.Namespace, algorithm: str) -> bool:
 def train_ours(args: argparse.Namespace) -> None:
     """Train ours, and BC, on the same transitions."""
     for seed, name, algorithm in runs(args, ["bc", *args.algorithms]):
-        train_one(args, algorithm, name, seed)
+        folder = args.work / "runs" / ours(args, algorithm) / name / str(seed)
+        after = Path(f"{folder}-online-{args.online}")
+        last = after if goes_on(args, algorithm) else folder
+        if not results(args, last).exists():
+            train_one(args, algorithm, name, seed)
 
 
 def runs(args: argparse.Namespace, kinds: list[str]) -> Iterator[tuple[int, str, str]]:
