@@ -23,16 +23,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from offline import TWINS, make_arrays
+from offline import TWINS, make_arrays, ready
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from robostack import plugins
-from robostack.data.dataset import open_dataset
 from robostack.policies._settings import computing
-from robostack.training import offline, recipe
 from robostack.training.process import prepare
 
+BATCH_SIZE = 256
 PRODUCTS = {
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
@@ -67,18 +65,12 @@ def alike(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def measure(args: argparse.Namespace, algorithm: str) -> dict[str, float]:
-    dataset = open_dataset(args.work / "sets" / "medium")
-    told = [f"precision={args.precision}", f"device={args.device}"]
-    plan = recipe.read(algorithm, "locomotion", [*told, *TWINS[algorithm]])
-    replay = offline.load_replay(dataset, plan)
-    module, config = plugins.load("policies", algorithm), recipe.configure(plan)
-    learner = module.Learner(
-        dataset.spec, config, statistics=replay.statistics, steps=10**6, seed=0
-    )
+    told = [f"precision={args.precision}", f"device={args.device}", *TWINS[algorithm]]
+    learner, replay = ready(args, told, algorithm)
     rng = np.random.default_rng(0)
 
     def update() -> None:
-        learner.update(replay.sample(rng, plan.batch_size))
+        learner.update(replay.sample(rng, BATCH_SIZE))
 
     update()
     with Noted() as noted, FlopCounterMode(display=False) as counted:

@@ -39,7 +39,8 @@ import numpy as np
 from robostack import plugins
 from robostack.data import d4rl
 from robostack.data.dataset import Dataset, create, open_dataset
-from robostack.learner import Batch
+from robostack.data.replay import Replay
+from robostack.learner import Batch, Learner
 from robostack.spec import RobotSpec, concatenate
 from robostack.training import checkpoint, offline, online, recipe
 from robostack.training.evaluate import Policy, deterministic, evaluate, open_arena
@@ -307,15 +308,23 @@ def pace(args: argparse.Namespace) -> None:
         pace_one(args, algorithm)
 
 
-def pace_one(args: argparse.Namespace, algorithm: str) -> None:
-    """Time sampling and updating in turns: ours, theirs, ours, theirs, ..."""
+def ready(
+    args: argparse.Namespace, told: list[str], algorithm: str
+) -> tuple[Learner, Replay]:
+    """Return a learner of the sizes of the comparison, and what it learns from."""
     dataset = open_dataset(args.work / "sets" / "medium")
-    plan = recipe.read(algorithm, "locomotion", settings(args, algorithm))
+    plan = recipe.read(algorithm, "locomotion", told)
     replay = offline.load_replay(dataset, plan)
     module, config = plugins.load("policies", algorithm), recipe.configure(plan)
     learner = module.Learner(
         dataset.spec, config, statistics=replay.statistics, steps=10**6, seed=0
     )
+    return learner, replay
+
+
+def pace_one(args: argparse.Namespace, algorithm: str) -> None:
+    """Time sampling and updating in turns: ours, theirs, ours, theirs, ..."""
+    learner, replay = ready(args, settings(args, algorithm), algorithm)
     rng = np.random.default_rng(0)
 
     def one() -> float:
