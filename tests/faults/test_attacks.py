@@ -56,7 +56,8 @@ def test_hostile_bytes_on_every_socket_leave_a_node_as_it_was(tmp_path, curve):
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("many", [300, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("many", [300, 3000])
 def test_idle_connections_are_hung_up_on(tmp_path, many):
     with serving(tmp_path) as node, befriended(node) as good:
         before = look(node.pid)

@@ -85,7 +85,7 @@ def by(deadline_s=DEADLINE_S):
     assert len(str(caught.value)) > 20
 
 
-@pytest.mark.parametrize("curve", [False, True])
+@pytest.mark.parametrize("curve", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", DEAD)
 def test_a_dead_server_is_told_by_the_deadline(tmp_path, how, curve):
     mine = keys.load_client(make_keys(tmp_path)[1]) if curve else None

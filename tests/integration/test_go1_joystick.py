@@ -28,8 +28,6 @@ from robostack.runtime.session import Session
 from robostack.sim import go1
 from robostack.sim.go1 import walk
 
-pytestmark = pytest.mark.alone
-
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = ROOT / "sim" / "go1" / "joystick.toml"
 TASK = walk.TASK
@@ -164,6 +162,7 @@ def test_the_command_line_attaches_it_and_the_contract_is_shipped(policy, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_it_walks_in_real_time_against_a_node_in_a_process_of_its_own(bundle_of):
     bundle = bundle_of()
     session = Session(bundle, "cpu")

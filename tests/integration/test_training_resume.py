@@ -65,7 +65,7 @@ def dataset(tmp_path_factory):
     return dataset
 
 
-@pytest.fixture(params=["iql", "bc"])
+@pytest.fixture(params=["iql", pytest.param("bc", marks=pytest.mark.slow)])
 def plan(request):
     return recipe.read(request.param, "", CHANGES)
 
