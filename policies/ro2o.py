@@ -23,7 +23,9 @@ mazes the policy clones too (`cloning`), each critic learns from its own target
 
 Where we differ from the paper, and what it changes:
 - All terms stay in the loss online, as the paper says; the authors' code leaves them
-  out there. Both are arms of benchmarks/claims_ro2o.py: ro2o and ro2o_not_online.
+  out there. Both are arms of benchmarks/claims_ro2o.py: ro2o and ro2o_not_online. What
+  that changes was not measured; leaving smoothness out in both phases did not change
+  the first online steps beyond the spread there (benchmarks/claims_ro2o.md).
 - Perturbations are drawn once for a whole batch, as in the authors' code; drawn for
   each state (`shared_perturbations = false`) the means are the same with less noise.
 - Actions are learned in units of the robot's own bounds, or as small steps from where
