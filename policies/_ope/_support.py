@@ -19,11 +19,11 @@ from torch import Tensor
 
 from robostack.training.ope import Evidence
 
+from .._gaussian import density
 from .._learner import adam, cosine, minimize
 from .._nets import Mlp
 from ._logs import Scale
 
-_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_STD_LOW, _LOG_STD_HIGH = -4.0, 2.0  # actions have bounds at -1 and 1
 _HOLDOUT = 0.1  # share of the transitions that tells what is rare
 _COMPONENTS = 5  # K
@@ -49,8 +49,7 @@ class Mixture:
         share, rest = parts[..., 0].log_softmax(-1), parts[..., 1:]
         mean, log_std = rest.chunk(2, dim=-1)  # (B, K, A)
         log_std = log_std.clamp(_LOG_STD_LOW, _LOG_STD_HIGH)
-        error = (action.unsqueeze(-2) - mean) * (-log_std).exp()
-        each = -(0.5 * error.square() + log_std + _LOG_SQRT_2PI).sum(-1)
+        each = density(mean, log_std, action.unsqueeze(-2))  # (B, K)
         found: Tensor = (share + each).logsumexp(-1)
         return found
 
@@ -88,8 +87,8 @@ def learn(
     apart = torch.rand(len(action), generator=rng, device=rng.device) < _HOLDOUT
     if not apart.any():
         apart[0] = True
-    density = Mixture(observation.shape[1], action.shape[1], fitting.hidden, rng)
-    optimizer = adam([density.mlp], fitting.learning_rate)
+    mixture = Mixture(observation.shape[1], action.shape[1], fitting.hidden, rng)
+    optimizer = adam([mixture.mlp], fitting.learning_rate)
     (kept,) = torch.where(~apart)
     for update in range(fitting.updates):
         drawn = torch.randint(
@@ -98,13 +97,13 @@ def learn(
         rows = kept[drawn]
         rate = cosine(fitting.learning_rate, update, fitting.updates)
         optimizer.param_groups[0]["lr"] = rate
-        minimize(-density.log_prob(observation[rows], action[rows]).mean(), optimizer)
-    densities = _log_probs(density, observation[apart], action[apart])
-    return Support(density, float(np.quantile(densities.cpu().numpy(), fitting.rare)))
+        minimize(-mixture.log_prob(observation[rows], action[rows]).mean(), optimizer)
+    densities = _log_probs(mixture, observation[apart], action[apart])
+    return Support(mixture, float(np.quantile(densities.cpu().numpy(), fitting.rare)))
 
 
 @torch.inference_mode()
-def _log_probs(density: Mixture, observation: Tensor, action: Tensor) -> Tensor:
+def _log_probs(mixture: Mixture, observation: Tensor, action: Tensor) -> Tensor:
     blocks = [slice(i, i + _ROWS) for i in range(0, len(action), _ROWS)]
-    found = [density.log_prob(observation[rows], action[rows]) for rows in blocks]
+    found = [mixture.log_prob(observation[rows], action[rows]) for rows in blocks]
     return torch.cat(found)
