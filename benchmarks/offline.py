@@ -1,4 +1,4 @@
-"""Algorithms here against their twins in d3rlpy: scores, and updates per second.
+"""Scores of algorithms here against their twins in d3rlpy.
 
     python -m venv d3 && d3/bin/pip install d3rlpy==2.8.1 torch==2.13.0 mujoco imageio
     python benchmarks/offline.py all --d3rlpy d3/bin/python --data DATA
@@ -15,7 +15,7 @@ With `--online N`, those that have a recipe for it go on for N steps of the robo
 update each, on the dataset and what they live through; the score is as before, of the
 policies after the last of those steps.
 
-    all = arrays, theirs, ours, scores, table; pace is apart, as is its budget
+    all = arrays, theirs, ours, scores, table; updates per second: offline_pace.py
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import json
 import os
 import statistics
 import subprocess
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,12 +38,10 @@ import numpy as np
 from robostack import plugins
 from robostack.data import d4rl
 from robostack.data.dataset import Dataset, create, open_dataset
-from robostack.data.replay import Replay
-from robostack.learner import Batch, Learner
+from robostack.learner import Batch
 from robostack.spec import RobotSpec, concatenate
 from robostack.training import checkpoint, offline, online, recipe
 from robostack.training.evaluate import Policy, deterministic, evaluate, open_arena
-from robostack.training.process import prepare
 from robostack.training.run import CHECKPOINTS, heritage, make_learner, read
 from robostack.training.setting import Setting
 
@@ -301,65 +298,6 @@ def load_theirs(folder: Path, step: int) -> Policy:
     return lambda reading: act(concatenate(spec, reading)[None])[0]
 
 
-def pace(args: argparse.Namespace) -> None:
-    """Time every pair."""
-    prepare()
-    for algorithm in args.algorithms:
-        pace_one(args, algorithm)
-
-
-def ready(
-    args: argparse.Namespace, told: list[str], algorithm: str
-) -> tuple[Learner, Replay]:
-    """Return a learner of the sizes of the comparison, and what it learns from."""
-    dataset = open_dataset(args.work / "sets" / "medium")
-    plan = recipe.read(algorithm, "locomotion", told)
-    replay = offline.load_replay(dataset, plan)
-    module, config = plugins.load("policies", algorithm), recipe.configure(plan)
-    learner = module.Learner(
-        dataset.spec, config, statistics=replay.statistics, steps=10**6, seed=0
-    )
-    return learner, replay
-
-
-def pace_one(args: argparse.Namespace, algorithm: str) -> None:
-    """Time sampling and updating in turns: ours, theirs, ours, theirs, ..."""
-    learner, replay = ready(args, settings(args, algorithm), algorithm)
-    rng = np.random.default_rng(0)
-
-    def one() -> float:
-        start_s = time.perf_counter()
-        for _ in range(args.updates):
-            learner.update(replay.sample(rng, 256))
-        return time.perf_counter() - start_s
-
-    command = [args.d3rlpy, THEIRS, "pace", algorithm, args.work / "medium.npz"]
-    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipe) as process:
-        while "ready" not in process.stdout.readline():
-            pass
-
-        def theirs() -> float:
-            process.stdin.write(f"{args.updates}\n")
-            process.stdin.flush()
-            return float(process.stdout.readline())
-
-        one(), theirs()
-        pairs = [(one(), theirs()) for _ in range(args.rounds)]
-        process.stdin.close()
-    ratios = [b / a for a, b in pairs]
-    result = {
-        "ours": args.updates / statistics.median(a for a, _ in pairs),
-        "theirs": args.updates / statistics.median(b for _, b in pairs),
-        "ratio": statistics.median(ratios),
-        "quartiles": statistics.quantiles(ratios, n=4),
-        "load": os.getloadavg()[0],
-    }
-    name = ours(args, algorithm)
-    (args.work / f"pace-{name}.json").write_text(json.dumps(result))
-    print(name, json.dumps(result))
-
-
 def table(args: argparse.Namespace) -> None:
     """Print the scores as a table; a row for each set and algorithm."""
     print(
@@ -391,7 +329,6 @@ PARTS = {
     "theirs": train_theirs,
     "ours": train_ours,
     "scores": score,
-    "pace": pace,
     "table": table,
 }
 
@@ -411,15 +348,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--rounds", type=int, default=25, help="of the paired timing")
-    parser.add_argument("--updates", type=int, default=100, help="per round")
     args = parser.parse_args()
     for number in (args.steps, args.online):
         if number % TENTHS:
             parser.error(f"expected a multiple of {TENTHS} steps, got {number}")
     args.work.mkdir(parents=True, exist_ok=True)
-    every = [part for part in PARTS if part != "pace"]
-    for part in every if args.part == "all" else [args.part]:
+    for part in PARTS if args.part == "all" else [args.part]:
         PARTS[part](args)
 
 

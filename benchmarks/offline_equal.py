@@ -116,7 +116,7 @@ def make(way: Way, there: dict[str, np.ndarray]) -> Aligned:
     zero, one = np.zeros(11, np.float32), np.ones(11, np.float32)
     statistics = Statistics(zero, one, 0.0, 1.0)
     learner = Aligned(
-        load_spec(), iql.Config(), statistics=statistics, steps=STEPS, seed=0
+        load_spec("medium"), iql.Config(), statistics=statistics, steps=STEPS, seed=0
     )
     learner.way = way
     for net in (learner.policy, learner.value, learner.critic, learner.target):

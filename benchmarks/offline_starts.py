@@ -27,7 +27,6 @@ from offline import (
     EVALUATION_SEED,
     SETS,
     TWINS,
-    WORLD,
     kinds,
     load,
     load_spec,
@@ -36,6 +35,8 @@ from offline import (
 
 from robostack.training.evaluate import Arena, Policy, evaluate, open_arena
 
+WORLD = "Hopper-v5"  # whose states follow from what is observed
+HOPPERS = [name for name, (world, _) in SETS.items() if world == WORLD]
 EPISODES = 20
 HORIZON, STATES, MARGIN = 400, 80, 100  # [steps], states of an age, [steps]
 AGES = {"0": (0, 0), "20": (20, 20), "100 or more": (100, 10**6)}  # [steps] of episodes
@@ -61,7 +62,7 @@ def go_on(policy: Policy, env: gymnasium.Env, observation: np.ndarray) -> float:
     env.reset(seed=0)
     position, velocity = np.split(observation.astype(np.float64), [env.model.nq - 1])
     env.set_state(np.concatenate(([0.0], position)), velocity)
-    spec, total = load_spec(), 0.0
+    spec, total = load_spec("medium"), 0.0
     first = next(iter(spec.observation.values())).size
     for _ in range(HORIZON):
         parts = np.split(observation.astype(np.float32), [first])
@@ -76,13 +77,13 @@ def go_on(policy: Policy, env: gymnasium.Env, observation: np.ndarray) -> float:
 def measure(args: argparse.Namespace, name: str, kind: str) -> str:
     """Return a row of the table: mean and standard deviation over seeds, by age."""
     states = draw(np.load(args.work / f"{name}.npz"))
-    env = gymnasium.make("Hopper-v5", disable_env_checker=True).unwrapped
+    env = gymnasium.make(WORLD, disable_env_checker=True).unwrapped
     cells = []
     for observations in states.values():
         means = []
         for seed in range(args.seeds):
             folder = args.work / "runs" / kind / name / str(seed)
-            policies = [load(folder, step) for step in marks(args)]
+            policies = [load(folder, step) for step in marks(args, args.steps)]
             returns = [go_on(p, env, o) for p in policies for o in observations]
             means.append(statistics.mean(returns))
         each = ", ".join(f"{mean:.0f}" for mean in means)
@@ -105,7 +106,7 @@ def relay(args: argparse.Namespace, name: str) -> None:
         f"| {name}: the first {args.relay} steps | then {' | then '.join(policies)} |"
     )
     print("|---|" + "---|" * len(policies))
-    arena = open_arena(WORLD)
+    arena = open_arena(f"sim:gym/{WORLD}")
     for kind, beginners in policies.items():
         means = [
             mean_relay(args, arena, beginners, others) for others in policies.values()
@@ -143,10 +144,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--work", type=Path, default=Path("runs/offline"))
     parser.add_argument("--algorithms", nargs="+", choices=list(TWINS), default=["iql"])
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--sets", nargs="+", choices=HOPPERS, default=HOPPERS)
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--checkpoints", type=int, choices=range(1, 11), default=5)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--relay", type=int, default=0, help="[steps]")
     args = parser.parse_args()
     if args.relay:
