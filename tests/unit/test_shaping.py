@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from robostack.limiting import ActionLimiter
 from robostack.limits import derive
 from robostack.shaper import Shaper, limits_axes
-from robostack.shaping import Axis, Motion, approach, brake, ease, stays, window
+from robostack.shaping import (
+    Axis,
+    Motion,
+    approach,
+    brake,
+    ease,
+    rounding,
+    stays,
+    window,
+)
 from robostack.spec import ArraySpec, RobotSpec, float32
 
 SPEC = RobotSpec(
@@ -107,16 +116,22 @@ def test_bang_bang_leaves_no_limit_and_uses_them(limits, turn):
 
 
 def narrower(limits):
-    """Return limits a little within `limits`, by more than float32s round."""
+    """Return limits a little within `limits`, by more than float32s round.
+
+    A target that is off by as much changes its third difference by three times that.
+    """
+    low, high = (tuple(0.99 * x for x in row) for row in (limits.low, limits.high))
+    off = 4.0 * rounding(limits_axes(limits)[0])
     parts = {
-        name: tuple(0.99 * x for x in getattr(limits, name))
-        for name in ("low", "high", "step", "velocity", "acceleration", "jerk")
+        name: tuple(0.99 * x - off / limits.period_s**n for x in getattr(limits, name))
+        for n, name in enumerate(("step", "velocity", "acceleration", "jerk"))
     }
-    return msgspec.structs.replace(limits, **parts)
+    return msgspec.structs.replace(limits, low=low, high=high, **parts)
 
 
 @pytest.mark.parametrize("limits", LIMITS)
 @given(st.lists(st.floats(-1, 1), min_size=20, max_size=60), st.integers(1, 9))
+@example([0, 1, 0, 1] + [0] * 8 + [-1, 0, 1] + [0] * 5, 4)
 @settings(max_examples=15, deadline=None)
 def test_whatever_is_feasible_passes_bit_by_bit(limits, noise, held):
     rough = [[1.5 * x, x] for x in noise for _ in range(held)]
