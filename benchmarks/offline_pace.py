@@ -4,6 +4,7 @@
 
 Sizes, data and settings are those of offline.py. Rounds of updates, sampling included,
 are timed in turn: ours, theirs, ours, theirs. Told is the median of the rounds' ratios.
+Ours take numbers below 1e-38 for 0; theirs do so with `--flush`, not by themselves.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def pace(args: argparse.Namespace, algorithm: str) -> None:
         return time.perf_counter() - start_s
 
     command = [args.d3rlpy, THEIRS, "pace", algorithm, args.work / "medium.npz"]
+    command += ["flush"] * args.flush
     pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipe) as process:
         while "ready" not in process.stdout.readline():
@@ -88,6 +90,7 @@ def main() -> None:
         "--algorithms", nargs="+", choices=list(TWINS), default=list(TWINS)
     )
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--flush", action="store_true", help="theirs below 1e-38, too")
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--updates", type=int, default=100, help="per round")
     args = parser.parse_args()

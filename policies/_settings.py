@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Literal
 
@@ -30,11 +31,21 @@ def computing(precision: Precision) -> Iterator[None]:
 
     Weights, moments, sums and everything between two products are float32 either way.
     A processor without bfloat16 products computes as in float32.
+
+    Numbers below 1e-38 count as 0: softmax and clipping leave many in gradients, and
+    processors take far longer over them (benchmarks/offline.md, of Cal-QL).
     """
-    before = torch.get_float32_matmul_precision()
+    before, flushed = torch.get_float32_matmul_precision(), _flushes()
     wanted = "highest" if precision == "fp32" else "medium"
     torch.set_float32_matmul_precision(wanted)
+    torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.set_flush_denormal(flushed)
+
+
+def _flushes() -> bool:
+    """Return whether this thread takes the smallest numbers for 0."""
+    return sys.float_info.min * 0.5 == 0.0

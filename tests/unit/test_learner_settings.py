@@ -27,6 +27,16 @@ def test_the_precision_holds_while_computing_and_is_given_back():
     assert torch.get_float32_matmul_precision() == before
 
 
+def test_the_smallest_numbers_are_0_while_computing_and_no_longer():
+    small = torch.tensor([1e-38, 1.0])
+    assert float((small * 0.1)[0]) > 0
+    with _settings.computing("fp32"):
+        with _settings.computing("fp32"):
+            pass
+        assert (small * 0.1).tolist() == [0.0, pytest.approx(0.1)]
+    assert float((small * 0.1)[0]) > 0
+
+
 def test_with_bfloat16_weights_and_actions_stay_float32(robot):
     with _settings.computing("bf16"):
         able = rounds()
