@@ -134,7 +134,7 @@ class Mlp(nn.Module):
             if drop and self._dropout:
                 x = self._drop(x)
         y: Tensor = last(x, members)
-        return y if len(lead) < 2 else y.unflatten(0, lead)
+        return y if len(lead) < 2 else y.view(*lead, *y.shape[-2:])
 
     def member(self, x: Tensor, index: int) -> Tensor:
         """Map (..., B, I) to (..., B, O) by one member of an ensemble, at its cost."""

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from robostack.training.abreast import OnJob
 from robostack.training.job import Job, finished
+from robostack.training.problems import noted
 from robostack.training.run import RunError
 from robostack.training.sweep_cases import Case
-from robostack.training.turns import Ended, OnJob, attempt_all, held, noted
+from robostack.training.turns import Ended, attempt_all, held
 
 OnEnd = Callable[[Job, Ended], None]
 
