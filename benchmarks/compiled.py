@@ -14,14 +14,12 @@ import argparse
 import json
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
-from offline import TWINS, make_arrays  # limits threads first
-from offline_pace import ready
+from offline import TWINS  # limits threads first
+from offline_pace import begin, parser, ready
 
 from robostack.learner import Learner
-from robostack.training.process import prepare
 
 NETS = ("policy", "value", "critic", "target")
 METHODS = ("q", "log_prob", "moments")  # by which others than `forward` are asked
@@ -63,19 +61,8 @@ def measure(args: argparse.Namespace, algorithm: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--work", type=Path, default=Path("runs/offline"))
-    parser.add_argument(
-        "--algorithms", nargs="+", choices=list(TWINS), default=["iql", "cql"]
-    )
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--updates", type=int, default=20, help="per round")
-    args = parser.parse_args()
-    args.sets = ["medium"]
-    args.work.mkdir(parents=True, exist_ok=True)
-    make_arrays(args)
-    prepare()
+    args = parser(__doc__, rounds=9, updates=20).parse_args()
+    begin(args)
     for algorithm in args.algorithms:
         print(algorithm, json.dumps(measure(args, algorithm)), flush=True)
 
