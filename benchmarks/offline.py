@@ -305,17 +305,18 @@ def load_theirs(folder: Path, step: int) -> Policy:
 
 def table(args: argparse.Namespace) -> None:
     """Print the scores as a table; a row for each set and algorithm."""
-    print(
-        "| set (mean return of the data) | algorithm | offline | after online steps |"
-    )
-    print("|---|---|---|---|")
-    for name, kind in itertools.product(args.sets, kinds(args)):
+    heads = ("d3rlpy", "ours", "d3rlpy, after going on", "ours, after going on")
+    print(f"| set (mean return of the data) | algorithm | {' | '.join(heads)} |")
+    print("|---|---|---|---|---|---|")
+    for name, algorithm in itertools.product(args.sets, ["bc", *args.algorithms]):
         logged = float(np.load(args.work / f"{name}.npz")["mean_return"])
-        cells = [
-            cell(args, kind, name, tail) for tail in ("", f"-online-{args.online}")
-        ]
+        pairs = itertools.product(
+            ("", f"-online-{args.online}"),
+            (f"d3rlpy-{algorithm}", ours(args, algorithm)),
+        )
+        cells = [cell(args, kind, name, tail) for tail, kind in pairs]
         if any(cells):
-            print(f"| {name} ({logged:.0f}) | {kind} | {' | '.join(cells)} |")
+            print(f"| {name} ({logged:.0f}) | {algorithm} | {' | '.join(cells)} |")
 
 
 def cell(args: argparse.Namespace, kind: str, name: str, tail: str) -> str:
