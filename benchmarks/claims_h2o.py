@@ -11,9 +11,10 @@ all weights alike (naive), whole, and as H2O+. All are judged in the real world:
 mean return at the last two of the scores taken along the way. `rank` is Spearman's
 correlation of u with the true error of the simulator's next state, over the last pairs
 that were lived. Beside these, by name: H2O without one weight, H2O+ with none of its
-anchor or nothing else, and DARC (arXiv:2006.13916), a SAC in the simulator whose reward
-is corrected by log P_real / P_sim. One line of JSON per run goes to --out; what is
-there is not run again.
+anchor or nothing else, DARC (arXiv:2006.13916), a SAC in the simulator whose reward is
+corrected by log P_real / P_sim, and what H2O's authors do otherwise: turns of 1,000
+steps and 1,000 updates, and a policy whose spread begins at 0.37. One line of JSON per
+run goes to --out; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ METHODS = {
     "no_omega": ("h2o", {"adaptive": False}),
     "no_w": ("h2o", {"trust": False}),
     "authors_input": ("h2o", {"next_state": "state", "copy_noise": 1.0}),
+    "authors_turns": ("h2o", {}),
+    "authors_spread": ("h2o", {}),
     "darc": ("h2o", {"entropy_backup": True}),
     "anchor_0": ("h2o", {"variant": "h2o_plus", "anchor": 0.0}),
     "anchor_1": ("h2o", {"variant": "h2o_plus", "anchor": 1.0}),
@@ -54,6 +57,7 @@ METHODS = {
 ARMS = list(METHODS)[:5]
 SCORES, LATE = 4, 2  # taken along the way; those that count
 BATCH_SIZE = 128
+TURN = {"authors_turns": 1_000}  # steps, then as many updates
 SHOWN = ("return", "simulated", "u", "rank")
 JUDGED = 2_000  # pairs whose gap is estimated
 RANDOM = 1_000  # first steps in a world
@@ -146,11 +150,13 @@ def run(
         shared.pop("policy_learning_rate")
     kind = Darc if name == "darc" else None
     learner = claims.make(env, real, algorithm, seed, kind=kind, **shared | own)
-    lived, scores = claims.Memory(), []
-    rows = explore(env, learner, rng, seed + 1000, args.updates)
+    if name == "authors_spread":
+        narrow(learner)
+    lived, scores, turn = claims.Memory(), [], TURN.get(name, 1)
+    rows = explore(env, learner, rng, seed + 1000, args.updates + turn)
     judged = world(REAL)
     for update in range(1, args.updates + 1):
-        while algorithm != "iql" and len(lived) < RANDOM + update:
+        while algorithm != "iql" and len(lived) < RANDOM + turn * -(-update // turn):
             lived.add(next(rows))
         learner.update(draw(algorithm, real, lived, rng))
         if update % (args.updates // SCORES) == 0:
@@ -160,6 +166,12 @@ def run(
     result["return"] = float(np.mean(scores[-LATE:]))
     result["simulated"] = claims.score(world(gap), learner, episodes=args.episodes)
     return result | (judge_gap(learner, lived, gap) if algorithm == "h2o" else {})
+
+
+def narrow(learner: Learner) -> None:
+    """Let the policy begin with the logarithm of its spread at -1."""
+    bias = learner.policy.mlp.layers[-1].bias
+    bias.data[..., bias.shape[-1] // 2 :] = -1.0
 
 
 def draw(

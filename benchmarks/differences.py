@@ -11,6 +11,7 @@ sample deviations.
     h2o_batch               classifiers on the critic's batch (64 + 64), or 256 + 256
     uni_o4_turns            members clone at the same time, or one after another
     uni_o4_ends             ends of Hopper: learned, or those of Gymnasium's formula
+    uni_o4_ratio            the ratio is of actions as drawn, or as cut off at the rim
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ import claims
 import claims_famo2o
 import claims_h2o
 import claims_h2o_gap
+import claims_uni_o4
 import gymnasium
 import numpy as np
 import torch
 
 from robostack.learner import Learner
-from robostack.policies import _ensemble, famo2o
+from robostack.policies import _ensemble, famo2o, uni_o4
 from robostack.policies._dynamics import Dynamics, Truth, dynamics_adam
-from robostack.policies._gaussian import BoundedGaussianPolicy, pairwise_kl
+from robostack.policies._gaussian import BoundedGaussianPolicy, density, pairwise_kl
+from robostack.policies._improvement import Tried, try_out
 from robostack.policies._learner import adam, minimize
 from robostack.policies._nets import Linear
 from robostack.spec import float32
@@ -212,6 +215,32 @@ def uni_o4_ends(seed: int, updates: int = 3000) -> Found:
     }
 
 
+@torch.no_grad()
+def cut_off(policies: BoundedGaussianPolicy, *told: object) -> Tried:
+    """Try policies out; what they did counts as if they had meant the rim."""
+    tried = try_out(policies, *told)
+    action = tried.action.clamp(-1.0, 1.0)
+    log_prob = density(*policies.moments(tried.observation), action)
+    return tried._replace(action=action, log_prob=log_prob)
+
+
+def uni_o4_ratio(seed: int, updates: int = 6000) -> Found:
+    """Return scores in Pendulum, and how many ratios the clip held at the end."""
+    memory = claims_uni_o4.logs(seed, argparse.Namespace(data=20_000, medium=4_000))
+    settings = claims_uni_o4.THREE | {"improvement_share": 0.4}
+    env, found, before = gymnasium.make(WORLD), Found(), uni_o4.try_out
+    for name, tries in (("ours", before), ("theirs", cut_off)):
+        uni_o4.try_out = tries
+        rng = np.random.default_rng(seed)
+        learner = claims.make(env, memory, "uni_o4", seed, steps=updates, **settings)
+        for _ in range(updates):
+            metrics = learner.update(memory.sample(rng))
+        found[name] = claims.score(env, learner, episodes=EPISODES)
+        found[f"{name}_clipped"] = float(metrics["clipped"])
+    uni_o4.try_out = before
+    return found
+
+
 DIFFERENCES: dict[str, Callable[[int], Found]] = {
     f.__name__: f
     for f in (
@@ -221,6 +250,7 @@ DIFFERENCES: dict[str, Callable[[int], Found]] = {
         h2o_batch,
         uni_o4_turns,
         uni_o4_ends,
+        uni_o4_ratio,
     )
 }
 

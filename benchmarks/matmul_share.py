@@ -16,20 +16,18 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from offline import TWINS, make_arrays
-from offline_pace import ready
+from offline import TWINS
+from offline_pace import begin, parser, ready
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from robostack.policies._settings import computing
-from robostack.training.process import prepare
 
 BATCH_SIZE = 256
 PRODUCTS = {
@@ -104,21 +102,11 @@ def measure(args: argparse.Namespace, algorithm: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--work", type=Path, default=Path("runs/offline"))
-    parser.add_argument(
-        "--algorithms", nargs="+", choices=list(TWINS), default=list(TWINS)
-    )
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--updates", type=int, default=20, help="per round")
-    args = parser.parse_args()
-    args.sets = ["medium"]
-    args.work.mkdir(parents=True, exist_ok=True)
-    make_arrays(args)
-    prepare()
+    options = parser(__doc__, rounds=9, updates=20)
+    options.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    options.add_argument("--device", default="cpu")
+    args = options.parse_args()
+    begin(args)
     for algorithm in args.algorithms:
         print(algorithm, json.dumps(measure(args, algorithm)), flush=True)
 

@@ -118,7 +118,7 @@ def load_spec(name: str) -> RobotSpec:
 
 def train_theirs(args: argparse.Namespace) -> None:
     """Train d3rlpy's twins, one seed after the other."""
-    twins = [name for name in args.algorithms if name in TWINS]
+    twins = [name for name in args.algorithms if has_twin(args, name)]
     for seed, name, algorithm in runs(args, twins):
         folder = args.work / "runs" / f"d3rlpy-{algorithm}" / name / str(seed)
         numbers = [str(args.steps), str(args.checkpoints), str(seed)]
@@ -131,6 +131,11 @@ def train_theirs(args: argparse.Namespace) -> None:
         told[2], told[5] = str(args.online), after
         more = [folder, SETS[name][0]]
         subprocess.run([args.d3rlpy, THEIRS, "online", *told, *more], check=True)
+
+
+def has_twin(args: argparse.Namespace, algorithm: str) -> bool:
+    """Return whether d3rlpy has `algorithm`, and is there."""
+    return algorithm in TWINS and args.d3rlpy is not None
 
 
 def goes_on(args: argparse.Namespace, algorithm: str) -> bool:
@@ -252,7 +257,7 @@ def average(path: Path) -> float:
 def kinds(args: argparse.Namespace) -> list[str]:
     """Return the folders of all that is compared."""
     pairs = (
-        [f"d3rlpy-{name}"] * (name in TWINS) + [ours(args, name)]
+        [f"d3rlpy-{name}"] * has_twin(args, name) + [ours(args, name)]
         for name in args.algorithms
     )
     return [ours(args, "bc"), *itertools.chain.from_iterable(pairs)]
@@ -300,17 +305,18 @@ def load_theirs(folder: Path, step: int) -> Policy:
 
 def table(args: argparse.Namespace) -> None:
     """Print the scores as a table; a row for each set and algorithm."""
-    print(
-        "| set (mean return of the data) | algorithm | offline | after online steps |"
-    )
-    print("|---|---|---|---|")
-    for name, kind in itertools.product(args.sets, kinds(args)):
+    heads = ("d3rlpy", "ours", "d3rlpy, after going on", "ours, after going on")
+    print(f"| set (mean return of the data) | algorithm | {' | '.join(heads)} |")
+    print("|---|---|---|---|---|---|")
+    for name, algorithm in itertools.product(args.sets, ["bc", *args.algorithms]):
         logged = float(np.load(args.work / f"{name}.npz")["mean_return"])
-        cells = [
-            cell(args, kind, name, tail) for tail in ("", f"-online-{args.online}")
-        ]
+        pairs = itertools.product(
+            ("", f"-online-{args.online}"),
+            (f"d3rlpy-{algorithm}", ours(args, algorithm)),
+        )
+        cells = [cell(args, kind, name, tail) for tail, kind in pairs]
         if any(cells):
-            print(f"| {name} ({logged:.0f}) | {kind} | {' | '.join(cells)} |")
+            print(f"| {name} ({logged:.0f}) | {algorithm} | {' | '.join(cells)} |")
 
 
 def cell(args: argparse.Namespace, kind: str, name: str, tail: str) -> str:
@@ -338,7 +344,9 @@ def main() -> None:
     parser.add_argument("part", choices=["all", *PARTS])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/offline"))
-    parser.add_argument("--d3rlpy", type=Path, help="python that has d3rlpy")
+    parser.add_argument(
+        "--d3rlpy", type=Path, help="python that has it; else ours alone"
+    )
     known = [*TWINS, *ALONE]
     parser.add_argument("--algorithms", nargs="+", choices=known, default=list(TWINS))
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))

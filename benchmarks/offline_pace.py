@@ -81,23 +81,34 @@ def pace(args: argparse.Namespace, algorithm: str) -> None:
     print(name, json.dumps(result))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def parser(doc: str, *, rounds: int, updates: int) -> argparse.ArgumentParser:
+    """Return the options that all timings of updates have."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/offline"))
-    parser.add_argument("--d3rlpy", type=Path, help="python that has d3rlpy")
     parser.add_argument(
         "--algorithms", nargs="+", choices=list(TWINS), default=list(TWINS)
     )
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--flush", action="store_true", help="theirs below 1e-38, too")
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--updates", type=int, default=100, help="per round")
-    args = parser.parse_args()
-    args.sets = ["medium"]
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--updates", type=int, default=updates, help="per round")
+    parser.set_defaults(sets=["medium"])
+    return parser
+
+
+def begin(args: argparse.Namespace) -> None:
+    """Make the arrays to learn from, and limit threads."""
     args.work.mkdir(parents=True, exist_ok=True)
     make_arrays(args)
     prepare()
+
+
+def main() -> None:
+    options = parser(__doc__, rounds=25, updates=100)
+    options.add_argument("--d3rlpy", type=Path, help="python that has d3rlpy")
+    options.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    options.add_argument("--flush", action="store_true", help="theirs below 1e-38, too")
+    args = options.parse_args()
+    begin(args)
     for algorithm in args.algorithms:
         pace(args, algorithm)
 

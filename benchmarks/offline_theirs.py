@@ -30,6 +30,7 @@ from d3rlpy.optimizers.lr_schedulers import CosineAnnealingLRFactory
 from d3rlpy.torch_utility import TorchMiniBatch
 
 MODEL = "model.pt"  # of a trained run: weights and moments
+FIRST = 2  # steps online before which nothing is lived that could be learned from
 TRACED = (1, 10, 100, 1000)  # updates after which `trace` asks the networks
 TRACE_STEPS = 1000  # until the actor's learning rate is 0
 
@@ -182,6 +183,7 @@ def train_online(
         mixed(plan.algorithm, logged),
         n_steps=plan.steps,
         n_steps_per_epoch=plan.steps,
+        update_start_step=FIRST,
         logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
         show_progress=False,
         callback=keep,

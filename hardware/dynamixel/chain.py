@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from robostack.spec import Array, ArraySpec, RobotSpec
 
-from .._camera import CameraSettings
+from .._camera_source import CameraSettings
 from . import registers as r
 
 Ticks = npt.NDArray[np.int64]

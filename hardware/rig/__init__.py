@@ -18,6 +18,7 @@ from robostack.robot import Robot
 from robostack.spec import RobotSpec
 
 from .. import _camera
+from .._camera_source import CameraSettings
 
 EXAMPLE = "example"
 
@@ -30,7 +31,7 @@ class Rig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A rig file."""
 
     robot: str  # such as "hardware:so101//dev/ttyACM0"
-    cameras: dict[str, _camera.CameraSettings]
+    cameras: dict[str, CameraSettings]
 
 
 def spec(argument: str = "") -> RobotSpec:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from robostack.clock import ManualClock
-from robostack.hardware import _camera, rig
-from robostack.hardware._camera import Camera, CameraError, CameraSettings, with_cameras
+from robostack.hardware import _camera, _camera_source, rig
+from robostack.hardware._camera import Camera, with_cameras
+from robostack.hardware._camera_source import CameraError, CameraSettings
 from robostack.hardware.fake.driver import FakeRobot
 from robostack.plugins import PluginError
 
@@ -260,7 +261,7 @@ def test_without_opencv_the_extra_is_named(monkeypatch):
 def test_a_missing_device_is_named_without_asking_opencv():
     pytest.importorskip("cv2")
     with pytest.raises(CameraError, match="there is no /dev/video99"):
-        _camera.open_source(CameraSettings(99, 4, 6, 0.01))
+        _camera_source.open_source(CameraSettings(99, 4, 6, 0.01))
 
 
 # through OpenCV's decoders
