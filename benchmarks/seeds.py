@@ -2,9 +2,9 @@
 
     python benchmarks/seeds.py --seeds 1 8 --algorithms iql td3_bc awac --device cpu
 
-    in turn     the learners one after another, each by some updates, as `robostack train
-                --seeds N --in-turn` has them
-    together    the same, joined: what it does without
+    in turn     the learners one after another, each by some updates: what `robostack
+                train --seeds N --in-turn` does
+    together    the same, joined: what it does without that flag
 
 Every round times both on the same batches, the one and then the other, and the next
 round the other way round. Printed are the medians over the rounds: updates per second

@@ -54,15 +54,16 @@ class TogetherLearner(TorchLearner[Told]):
         super().load(state)
 
     def _leave(self) -> None:
-        """Take tensors of our own; whoever has joined us cannot go on."""
+        """Have a count of our own; whoever has joined us cannot go on.
+
+        Our part of the stack is nobody else's, but that count is of all its runs.
+        """
         if self._joined is None:
             return
         self._joined = None
-        for param in self._nets.parameters():
-            param.data = param.data.clone()
         for optimizer in self._optimizers.values():
             for state in optimizer.state.values():
-                state.update({name: value.clone() for name, value in state.items()})
+                state[_COUNT] = state[_COUNT].clone()
 
 
 class Together:

@@ -1,8 +1,9 @@
 """Doing the runs of a sweep: by Ray where it is installed, else by this process.
 
-Either way the results are the same, since every run is what it would be alone. Whoever
-is killed, the same command with --resume goes on: finished runs are left as they are,
-begun ones go on from their checkpoints.
+Either way the results are the same, since every run is what it would be alone; but for
+rounding where seeds learn together in this process (turns.py). Whoever is killed, the
+same command with --resume goes on: finished runs are left as they are, begun ones go on
+from their checkpoints.
 """
 
 from __future__ import annotations
