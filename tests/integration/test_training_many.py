@@ -6,6 +6,7 @@ they learn together.
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -422,7 +423,8 @@ from robostack.training import sweep_cases
 from robostack.training.sweep_run import Listener, Share, do_cases
 from test_training_many import job
 
-asked = job(sys.argv[1], sys.argv[2], "iql", LONG, resume=True, in_turn=True)
+in_turn = sys.argv[3] != "together"
+asked = job(sys.argv[1], sys.argv[2], "iql", LONG, resume=True, in_turn=in_turn)
 case = sweep_cases.one_case(asked, 2)
 do_cases([case], Listener(), Share() if sys.argv[3] == "ray" else None)
 """
@@ -432,9 +434,32 @@ LONG = ("steps=1000",)
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("way", ["here", pytest.param("ray", marks=NEEDS_RAY)])
+@pytest.mark.parametrize("way", ["in_turn", pytest.param("ray", marks=NEEDS_RAY)])
 def test_killed_at_any_moment_it_resumes_to_what_each_is_alone(data, tmp_path, way):
-    runs = tmp_path / "runs"
+    _kill_and_resume(tmp_path / "runs", data, way)
+    for seed in (0, 1):
+        alone = tmp_path / f"alone{seed}"
+        perform(job(alone, data, changes=LONG, seed=seed))
+        assert final(tmp_path / "runs" / str(seed)) == final(alone)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.timeout(600)
+def test_killed_together_at_the_same_update_they_resume_as_if_they_never_had(
+    data, tmp_path
+):
+    for _ in range(5):
+        if len(set(_kill_and_resume(tmp_path / "runs", data, "together"))) == 1:
+            break
+        shutil.rmtree(tmp_path / "runs")  # killed while they saved
+    do(job(tmp_path / "straight", data, changes=LONG), 2)
+    for seed in "01":
+        assert final(tmp_path / "runs" / seed) == final(tmp_path / "straight" / seed)
+
+
+def _kill_and_resume(runs, data, way):
+    """Return the updates at which two runs stood when they were killed."""
     script = SCRIPT.replace("LONG", repr(LONG))
     words = [sys.executable, "-c", script, str(runs), str(data), way]
     paths = os.pathsep.join(
@@ -449,11 +474,9 @@ def test_killed_at_any_moment_it_resumes_to_what_each_is_alone(data, tmp_path, w
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert 0 < max(_saved(runs)) < 1000
+    stood = [max(_saved(runs / seed), default=0) for seed in "01"]
     assert subprocess.run(words, env=environment, check=False).returncode == 0
-    for seed in (0, 1):
-        alone = tmp_path / f"alone{seed}"
-        perform(job(alone, data, changes=LONG, seed=seed))
-        assert final(runs / str(seed)) == final(alone)
+    return stood
 
 
 def _saved(runs):
