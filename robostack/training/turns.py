@@ -12,8 +12,10 @@ again. So it is with runs that were killed and are resumed: to the bit if all st
 the same update, as after Ctrl-C; killed while some had saved and others not yet, those
 behind first catch up, and what they did meanwhile is rounded otherwise.
 
-Learning makes more of a difference by rounding, as of one between two processors: after
-many updates a run is one of that seed's, no longer that very one.
+Learning makes more of any difference. IQL's weights are 1e-7 of their size apart after
+one update, 1e-4 after a hundred and 7e-3 after 300; as far as from those of a run of
+which one weight in a hundred began 2e-7 of itself away. So a run together is as good as
+the one alone, and tells the same of its algorithm, but is not that very one.
 
 Together or in turn, the transitions are loaded once, and all are about as far at any
 moment.

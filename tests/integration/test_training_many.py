@@ -252,6 +252,23 @@ def test_a_batch_that_cannot_be_used_ends_its_own_run_alone(
         assert_close(tmp_path / "spoiled" / str(seed), tmp_path / "sound" / str(seed))
 
 
+def test_one_that_cannot_report_stops_there_and_the_others_go_on_together(
+    data, tmp_path, monkeypatch, together
+):
+    report = offline.Course.report
+
+    def failing(course, *given):
+        if course.step == 25 and course._journal._options.seed == 1:
+            raise OSError("no space left")
+        report(course, *given)
+
+    monkeypatch.setattr(offline.Course, "report", failing)
+    ended = do(job(tmp_path, data), 3)
+    assert [e.finished for e in ended] == [True, False, True]
+    assert "no space left" in ended[1].problem
+    assert together == [3] * 25 + [2] * 35
+
+
 def test_what_is_finished_is_left_alone_and_other_settings_are_refused(data, tmp_path):
     do(job(tmp_path, data), 2)
     before = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))]
