@@ -1,197 +1,131 @@
-"""Several seeds in one process: in turn, or as one batched axis over the seeds?
+"""Several seeds in one process: in turn, or learning together?
 
-    slices       `iql` as it is, one learner after another, each by some updates: what
-                 `robostack train --seeds` does
-    interleaved  the same, one update each
-    batched      the same networks with a leading axis of seeds, so that each layer of
-                 all is one matrix product; losses are sums over the seeds, which share
-                 no weight, so one optimizer steps all
+    python benchmarks/seeds.py --seeds 1 8 --algorithms iql td3_bc awac --device cpu
 
-Every round measures the processor's time of the three, one after the other, on the same
-batches; printed are the medians of the ratios within a round. That all learn the same
-is checked first: the losses of the batched update against the sums of the learners'.
-The batched one leaves out the checks of a batch and the metrics, which nobody reads.
+    in turn     the learners one after another, each by some updates: what `robostack
+                train --seeds N --in-turn` does
+    together    the same, joined: what it does without that flag
+
+Every round times both on the same batches, the one and then the other, and the next
+round the other way round. Printed are the medians over the rounds: updates per second
+of all seeds, and the ratio within a round. It is the processor's time on a processor,
+which other programs take no part in, and the clock's elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import msgspec
 import numpy as np
 
-from robostack.learner import Batch, Statistics
-from robostack.plugins import spec
-from robostack.spec import float32
+from robostack import plugins
+from robostack.learner import Batch, Joining, Learner, Statistics, Together
+from robostack.spec import RobotSpec, float32
 from robostack.training.process import prepare
 
 prepare()
 
-import torch  # noqa: E402 (after prepare)
-from torch import Tensor  # noqa: E402
-
-from robostack.policies import _losses as losses  # noqa: E402
-from robostack.policies import iql  # noqa: E402
-from robostack.policies._learner import adam, minimize  # noqa: E402
-from robostack.policies._nets import (  # noqa: E402
-    Critic,
-    GaussianPolicy,
-    Mlp,
-    polyak_update,
-)
-
-ROBOT = spec("sim:gym/Hopper-v5")
-CONFIG = iql.Config(actor_schedule="constant")
-MEMBERS = CONFIG.critics
 Drawn = Sequence[Sequence[Batch]]  # for every update, of every seed
 
 
-def make_learner(seed: int) -> iql.Learner:
-    size = ROBOT.observation_size
+def make_learner(algorithm: str, robot: RobotSpec, device: str, seed: int) -> Learner:
+    size, module = robot.observation_size, plugins.load("policies", algorithm)
     seen = Statistics(np.zeros(size, np.float32), np.ones(size, np.float32), 0.0, 1.0)
-    return iql.Learner(ROBOT, CONFIG, statistics=seen, steps=1_000_000, seed=seed)
+    config = msgspec.convert({"device": device}, module.Config)
+    learner: Learner = module.Learner(
+        robot, config, statistics=seen, steps=1_000_000, seed=seed
+    )
+    return learner
 
 
-def make_batch(rng: np.random.Generator, size: int) -> Batch:
-    shape = (size, ROBOT.observation_size)
+def make_batch(robot: RobotSpec, rng: np.random.Generator, size: int) -> Batch:
+    shape = (size, robot.observation_size)
     return Batch(
         float32(rng.normal(size=shape)),
-        float32(rng.uniform(-0.9, 0.9, (size, ROBOT.action.size))),
+        float32(rng.uniform(-0.9, 0.9, (size, robot.action.size))),
         float32(rng.normal(size=size)),
         np.full(size, 0.99, np.float32),
         float32(rng.normal(size=shape)),
     )
 
 
-class Batched:
-    """The networks of S learners, and the update of all at once."""
-
-    def __init__(self, learners: Sequence[iql.Learner]) -> None:
-        """Begin with the weights of `learners`."""
-        count, rng = len(learners), torch.Generator()
-        inputs, actions = ROBOT.observation_size, ROBOT.action.size
-        hidden = CONFIG.hidden
-        self._encode = learners[0]._inputs
-        self._value = Mlp((inputs, *hidden, 1), rng, lead=(count,))
-        self._policy = GaussianPolicy((inputs, *hidden, actions), rng, lead=(count,))
-        sizes = (inputs + actions, *hidden, 1)
-        self._critic = Critic(sizes, rng, lead=(count * MEMBERS,))
-        for net, name in [(self._value, "value"), (self._policy, "policy")]:
-            states = [getattr(learner, name).state_dict() for learner in learners]
-            net.load_state_dict(
-                {k: torch.stack([s[k] for s in states]) for k in states[0]}
-            )
-        states = [learner.critic.state_dict() for learner in learners]
-        self._critic.load_state_dict(
-            {k: torch.cat([s[k] for s in states]) for k in states[0]}
-        )
-        self._target = copy.deepcopy(self._critic).requires_grad_(False)
-        self._value_adam = adam([self._value], CONFIG.learning_rate)
-        self._adam = adam([self._policy, self._critic], CONFIG.learning_rate)
-        self._count = count
-
-    def update(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Take the step that IQL takes, for every seed; return the summed losses."""
-        columns = [
-            np.concatenate(column)
-            for column in zip(*(b[:5] for b in batches), strict=True)
-        ]
-        whole = Batch(*columns)
-        rows = self._encode(whole)
-        count = self._count
-        obs, after = rows.observations.view(2, count, -1, ROBOT.observation_size)
-        action = rows.action.view(count, -1, ROBOT.action.size)
-        reward, discount = rows.reward.view(count, -1), rows.discount.view(count, -1)
-        pairs = torch.cat((obs, action), -1).repeat_interleave(MEMBERS, 0)
-        with torch.no_grad():
-            q = self._target(pairs).view(count, MEMBERS, -1).amin(1)  # (S, B)
-        v_loss = losses.value_loss(q, self._value(obs).squeeze(-1), CONFIG.expectile)
-        minimize(v_loss, self._value_adam)
-        with torch.no_grad():
-            both = self._value(torch.cat((obs, after), 1)).squeeze(-1)
-            here, later = both.chunk(2, 1)
-            td_target = (reward + discount * later).repeat_interleave(MEMBERS, 0)
-        temperature = CONFIG.inverse_temperature
-        weight = losses.limited_weight(q - here, temperature, CONFIG.max_weight)
-        pi_loss = losses.cloning_loss(self._policy.log_prob(obs, action), weight)
-        q_loss = losses.critic_loss(self._critic(pairs).squeeze(-1), td_target)
-        minimize(pi_loss + q_loss, self._adam)
-        polyak_update(self._target, self._critic, CONFIG.target_rate)
-        return {"loss/value": v_loss, "loss/policy": pi_loss, "loss/critic": q_loss}
-
-
-def check(learners: Sequence[iql.Learner], batches: Drawn) -> None:
-    """Raise unless both ways learn the same, over some updates."""
-    batched = Batched(learners)
-    for drawn in batches:
-        ours = batched.update(drawn)
-        theirs = [one.update(b) for one, b in zip(learners, drawn, strict=True)]
-        for name, loss in ours.items():
-            total = sum(float(metrics[name]) for metrics in theirs)
-            np.testing.assert_allclose(float(loss.detach()), total, rtol=1e-4)
-
-
-def slices(learners: Sequence[iql.Learner], batches: Drawn) -> None:
+def in_turn(learners: Sequence[Learner], batches: Drawn) -> None:
     for seed, learner in enumerate(learners):
         for drawn in batches:
-            learner.update(drawn[seed])
+            metrics = learner.update(drawn[seed])
+        float(next(iter(metrics.values())))  # wait for the device
 
 
-def interleaved(learners: Sequence[iql.Learner], batches: Drawn) -> None:
+def together(joined: Together, batches: Drawn) -> None:
     for drawn in batches:
-        for learner, batch in zip(learners, drawn, strict=True):
-            learner.update(batch)
+        metrics = joined.update(drawn)
+    float(next(iter(metrics[-1].values())))
 
 
-def together(batched: Batched, batches: Drawn) -> None:
-    for drawn in batches:
-        batched.update(drawn)
-
-
-def measure(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Return the processor's time [s] of every way, one after the other each round."""
-    spent: dict[str, list[float]] = {name: [] for name in ways}
+def measure(
+    ways: Sequence[Callable[[], None]], rounds: int, clock: Callable[[], float]
+) -> list[list[float]]:
+    """Return the times [s] of each way, round by round."""
+    spent: list[list[float]] = [[] for _ in ways]
     for round_ in range(rounds + 1):
-        for name, way in ways.items():
-            start = time.process_time()
+        order = list(enumerate(ways))
+        for i, way in order if round_ % 2 else reversed(order):
+            start = clock()
             way()
             if round_:  # the first one warms up
-                spent[name].append(time.process_time() - start)
+                spent[i].append(clock() - start)
     return spent
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--updates", type=int, default=10, help="a slice")
-    parser.add_argument("--rounds", type=int, default=9)
-    flags = parser.parse_args()
-    torch.set_num_threads(1)
-    rng, seeds = np.random.default_rng(0), range(flags.seeds)
+def compare(algorithm: str, seeds: int, flags: argparse.Namespace) -> None:
+    robot, rng = plugins.spec(flags.robot), np.random.default_rng(0)
     batches = [
-        [make_batch(rng, flags.batch) for _ in seeds] for _ in range(flags.updates)
+        [make_batch(robot, rng, flags.batch) for _ in range(seeds)]
+        for _ in range(flags.updates)
     ]
-    check([make_learner(seed) for seed in seeds], batches[:5])
-    learners = [make_learner(seed) for seed in seeds]
-    ways = {
-        "slices": partial(slices, learners, batches),
-        "interleaved": partial(interleaved, learners, batches),
-        "batched": partial(together, Batched(learners), batches),
-    }
-    spent = measure(ways, flags.rounds)
-    updates = flags.updates * flags.seeds
-    for name, times in spent.items():
-        ratios = [t / s for t, s in zip(times, spent["slices"], strict=True)]
-        print(
-            f"{name:12} {updates / statistics.median(times):6.0f} updates/s in all, "
-            f"time {statistics.median(ratios):.2f} x that of slices "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+    one_by_one, (first, *others) = (
+        [make_learner(algorithm, robot, flags.device, seed) for seed in range(seeds)]
+        for _ in range(2)
+    )
+    if not isinstance(first, Joining):
+        print(f"{algorithm}: its runs learn in turn")
+        return
+    ways = (
+        partial(in_turn, one_by_one, batches),
+        partial(together, first.join(others), batches),
+    )
+    clock = time.process_time if flags.device == "cpu" else time.perf_counter
+    turn, whole = measure(ways, flags.rounds, clock)
+    updates = flags.updates * seeds
+    ratios = [b / a for a, b in zip(turn, whole, strict=True)]
+    print(
+        f"{algorithm:8} {seeds:2} seeds: in turn "
+        f"{updates / statistics.median(turn):6.0f} updates/s in all, together "
+        f"{updates / statistics.median(whole):6.0f}, time "
+        f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--algorithms", nargs="+", default=["bc", "iql", "td3_bc", "awac"]
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--robot", default="sim:gym/Hopper-v5")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--updates", type=int, default=10, help="of a seed in a round")
+    parser.add_argument("--rounds", type=int, default=11)
+    flags = parser.parse_args()
+    for algorithm in flags.algorithms:
+        for seeds in flags.seeds:
+            compare(algorithm, seeds, flags)
 
 
 if __name__ == "__main__":

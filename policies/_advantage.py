@@ -45,7 +45,7 @@ def fit_value(
 ) -> Valued:
     """Take a step of IQL's value function: equation 5 of arXiv:2110.06169."""
     with torch.no_grad():
-        q = target.q(inputs.observation, inputs.action).amin(0)
+        q = target.q(inputs.observation, inputs.action).amin(-2)
     v = value(inputs.observation).squeeze(-1)
     loss = value_loss(q, v, expectile)
     minimize(loss, adam)
@@ -55,7 +55,7 @@ def fit_value(
 @torch.no_grad()
 def by_values(value: Mlp, q: Tensor, inputs: Inputs) -> Judgement:
     """Judge actions of worth `q` (B,) by the value function, which is that of IQL."""
-    here, after = value(inputs.observations).squeeze(-1).chunk(2)
+    here, after = value(inputs.observations).squeeze(-1).chunk(2, -1)
     return Judgement(q - here, here, inputs.td_target(after))
 
 
@@ -77,8 +77,8 @@ def by_samples(
         samples: of the policy, for the value of a state.
     """
     critic, target = critics
-    here, after = inputs.observations.chunk(2)
-    td_target = inputs.td_target(target.q(after, policy(after)).amin(0))
-    drawn = [critic.q(here, policy(here)).amin(0) for _ in range(samples)]
+    here, after = inputs.observations.chunk(2, -2)
+    td_target = inputs.td_target(target.q(after, policy(after)).amin(-2))
+    drawn = [critic.q(here, policy(here)).amin(-2) for _ in range(samples)]
     value = torch.stack(drawn).mean(0)
-    return Judgement(qs.amin(0) - value, value, td_target)
+    return Judgement(qs.amin(-2) - value, value, td_target)

@@ -10,11 +10,14 @@ from robostack.spec import Array, RobotSpec
 _MAYBE_UNKNOWN = ("reward", "mc_return")  # where nobody labelled rewards
 
 
-def check(spec: RobotSpec, batch: Batch) -> None:
-    """Raise LearnerError if `batch` is misshapen, or not finite but for its rewards."""
-    size, observed, acted = len(batch.reward), spec.observation_size, spec.action.size
-    shapes = [(size, observed), (size, acted), (size,), (size,), (size, observed)]
-    shapes += [(size,), (size,)]
+def check(spec: RobotSpec, batch: Batch, lead: tuple[int, ...] = ()) -> None:
+    """Raise LearnerError if `batch` is misshapen, or not finite but for its rewards.
+
+    Its columns begin with the axes `lead`.
+    """
+    rows = (*lead, batch.reward.shape[len(lead)])
+    observed, acted = (*rows, spec.observation_size), (*rows, spec.action.size)
+    shapes = [observed, acted, rows, rows, observed, rows, rows]
     for name, column, shape in zip(batch._fields, batch, shapes, strict=True):
         if column is None:
             continue
@@ -48,11 +51,12 @@ def check_reward(batch: Batch) -> None:
 
 def _bad(spec: RobotSpec, name: str, column: Array) -> str:
     """Return the names of the elements of `column` that are not finite."""
-    if column.ndim == 1:
-        return name
-    names = list(spec.action.names)
-    if name.endswith("observation"):
+    if name == "action":
+        names = list(spec.action.names)
+    elif name.endswith("observation"):
         arrays = spec.observation.items()
         names = [f"{array} {n}" for array, elements in arrays for n in elements.names]
-    bad = np.flatnonzero(~np.isfinite(column).all(axis=0))
+    else:
+        return name
+    bad = np.flatnonzero(~np.isfinite(column).reshape(-1, len(names)).all(axis=0))
     return ", ".join(f"{name} {names[i]}" for i in bad)

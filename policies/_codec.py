@@ -96,7 +96,7 @@ class Codec(nn.Module):
         return torch.minimum(torch.maximum(action, self.low), self.high)
 
     def _origin(self, observation: Tensor) -> Tensor:
-        return observation[:, self._tracked] if self._tracked else self.middle
+        return observation[..., self._tracked] if self._tracked else self.middle
 
 
 def tracked(spec: RobotSpec, frame: ActionFrame) -> slice | None:

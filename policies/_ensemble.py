@@ -71,9 +71,9 @@ def clone(
     mean, log_std = moments
     members, size = mean.shape[:2]
     log_prob = density(mean, log_std, action)
-    loss = total = cloning_loss(log_prob)
+    loss = total = cloning_loss(log_prob).sum()
     if kind == "assignment":
-        total = cloning_loss(log_prob, assignment(log_prob, alpha))
+        total = cloning_loss(log_prob, assignment(log_prob, alpha)).sum()
     elif alpha and members > 1:
         apart = disagreement(mean, log_std, noise(members, size))
         total = loss - alpha * apart.mean(-1).sum()

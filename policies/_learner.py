@@ -27,13 +27,14 @@ from ._checks import check
 from ._codec import EDGE, Actor, Codec, Deployed
 from ._export import export_onnx
 from ._nets import Critic, GaussianPolicy
+from ._random import normal
 from ._settings import Settings, computing
 
 VERSION = 1  # raise on a change of what `state` holds that older ones do not fit
 
 
 class Inputs(NamedTuple):
-    """A batch as networks see it."""
+    """A batch as networks see it; of S runs together, S is the first axis of all."""
 
     observations: Tensor  # (2B, O): present ones, then next ones
     observation: Tensor  # (B, O), a view of the first half
@@ -46,29 +47,34 @@ class Inputs(NamedTuple):
         return self.reward + self.discount * future
 
 
-class Mean(SupportsFloat):
-    """The mean of a tensor, computed only if somebody reads it."""
+class Metric(SupportsFloat):
+    """What a tensor says, computed only if somebody reads it."""
 
     def __init__(self, value: Tensor) -> None:
         self._value = value.detach()
+
+    def of(self, run: int) -> Metric:
+        """Return that of one of several runs, whose axis is the first."""
+        return type(self)(self._value[run])
+
+
+class Mean(Metric):
+    """The mean of a tensor."""
 
     def __float__(self) -> float:
         """Return the mean."""
         return float(self._value.mean())
 
 
-class Rim(SupportsFloat):
-    """The share of action elements at or beyond the rim; computed if somebody asks.
+class Rim(Metric):
+    """The share of action elements at or beyond the rim.
 
     Much of it means that the codec cuts off what the data does: raise `delta_reach`.
     """
 
-    def __init__(self, action: Tensor) -> None:
-        self._action = action
-
     def __float__(self) -> float:
         """Return the share, 0 to 1."""
-        return float((self._action.abs() >= EDGE).float().mean())
+        return float((self._value.abs() >= EDGE).float().mean())
 
 
 Told = TypeVar("Told", bound=Settings)
@@ -92,6 +98,7 @@ class TorchLearner(Generic[Told]):
         self._device = make_device(config.device)
         self._codec = Codec.configured(spec, statistics, config).to(self._device)
         self._rng = torch.Generator(self._device).manual_seed(seed)
+        self._lead: tuple[int, ...] = ()  # of all tensors: runs that learn together
         self._updates = 0
         self._begun = 0  # of them, those of runs that this one began with
         self._seldom: dict[str, SupportsFloat] = {}  # metrics not of every update
@@ -154,7 +161,7 @@ class TorchLearner(Generic[Told]):
             "begun": self._begun,
             "seldom": {name: float(value) for name, value in self._seldom.items()},
             "rng": self._rng.get_state(),
-            "nets": self._nets.state_dict(),
+            "nets": {k: v.clone() for k, v in self._nets.state_dict().items()},
             "optimizers": {
                 name: _moments(optimizer)
                 for name, optimizer in self._optimizers.items()
@@ -209,21 +216,21 @@ class TorchLearner(Generic[Told]):
 
     def _inputs(self, batch: Batch) -> Inputs:
         """Return `batch` as tensors, in the networks' units; rewards may be NaN."""
-        check(self.spec, batch)
-        size = len(batch.reward)
-        both = np.concatenate((batch.observation, batch.next_observation))
+        check(self.spec, batch, self._lead)
+        size = batch.reward.shape[-1]
+        both = np.concatenate((batch.observation, batch.next_observation), axis=-2)
         raw, action, reward, discount = (
             torch.from_numpy(float32(x)).to(self._device, non_blocking=True)
             for x in (both, batch.action, batch.reward, batch.discount)
         )
         observations = self._codec.observation(raw)
-        action = self._codec.encode(action, raw[:size])
-        return Inputs(observations, observations[:size], action, reward, discount)
+        here = (..., slice(size), slice(None))
+        action = self._codec.encode(action, raw[here])
+        return Inputs(observations, observations[here], action, reward, discount)
 
     def _noise(self, *lead: int) -> Tensor:
         """Return standard normal numbers (*lead, A) of the learner's own generator."""
-        shape = (*lead, self.spec.action.size)
-        return torch.randn(shape, generator=self._rng, device=self._device)
+        return normal(self._rng, (*self._lead, *lead, self.spec.action.size))
 
 
 def make_policy(
@@ -261,7 +268,7 @@ def adam(nets: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:
 
 
 def minimize(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """Take a step down the gradient of `loss`; what it does not read stays."""
+    """Take a step down the gradient of `loss` (...,), summed; others' networks stay."""
     minimize_sum((loss,), optimizer)
 
 
@@ -273,7 +280,8 @@ def minimize_sum(losses: Iterable[Tensor], optimizer: torch.optim.Optimizer) -> 
     params = [p for group in optimizer.param_groups for p in group["params"]]
     total: list[Tensor | None] = [None] * len(params)
     for loss in losses:
-        parts = torch.autograd.grad(loss, params, allow_unused=True)
+        each = torch.ones_like(loss)
+        parts = torch.autograd.grad(loss, params, each, allow_unused=True)
         total = [_plus(a, b) for a, b in zip(total, parts, strict=True)]
     for param, gradient in zip(params, total, strict=True):
         param.grad = gradient
@@ -317,7 +325,7 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
     Loaded keys are strings of their own, which pickle would write once more.
     """
     state = optimizer.state_dict()["state"].items()
-    return {i: {sys.intern(k): v for k, v in own.items()} for i, own in state}
+    return {i: {sys.intern(k): v.clone() for k, v in own.items()} for i, own in state}
 
 
 def _read(state: bytes) -> dict[str, Any]:

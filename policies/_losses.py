@@ -1,7 +1,8 @@
 """Losses that several algorithms share.
 
-Losses reduce over the batch, the last axis, and sum over the leading ones, so that
-whoever adds a leading axis trains independent copies.
+Losses reduce over the batch, the last axis, and those of critics over their ensemble;
+axes before these stay. They are of independent copies, whose losses are minimized by
+their sum.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from torch import Tensor
 
 
 def critic_loss(qs: Tensor, td_target: Tensor) -> Tensor:
-    """Squared TD error, summed over the critics; `qs` (K, B), `td_target` (B,)."""
-    return (qs - td_target).square().mean(-1).sum()
+    """Squared TD error (...,), summed over K critics.
+
+    Args:
+        qs: (..., K, B).
+        td_target: (..., B).
+    """
+    return (qs - td_target.unsqueeze(-2)).square().mean(-1).sum(-1)
 
 
 def value_loss(q: Tensor, v: Tensor, expectile: float) -> Tensor:
-    """Expectile regression of `v` towards `q`; both (..., B)."""
+    """Expectile regression (...,) of `v` towards `q`; both (..., B)."""
     error = q - v
     weight = torch.where(error > 0, expectile, 1.0 - expectile)
-    return (weight * error.square()).mean(-1).sum()
+    return (weight * error.square()).mean(-1)
 
 
 def limited_weight(
@@ -30,5 +36,5 @@ def limited_weight(
 
 
 def cloning_loss(log_prob: Tensor, weight: Tensor | float = 1.0) -> Tensor:
-    """Negative log-likelihood of the data's actions, weighted; both (..., B)."""
-    return -(weight * log_prob).mean(-1).sum()
+    """Weighted negative log-likelihood (...,) of the data's actions; both (..., B)."""
+    return -(weight * log_prob).mean(-1)

@@ -1,13 +1,14 @@
 """Networks that the algorithms share.
 
-    Linear, Mlp       weights (*lead, I, O): leading axes are members of an ensemble, or
-                      seeds, and run as one batched matmul
+    Linear, Mlp       weights (*lead, I, O): leading axes are runs that learn together,
+                      members of an ensemble, or both, and run as one batched matmul
     Critic            Q(s, a)
     GaussianPolicy    mean = tanh(mlp), spread independent of the observation
     Squashed...       action = tanh(Gaussian), whose mean and spread the mlp gives
     polyak_update     slow copies
 
-Inputs are (B, I) for all members alike, or (*lead, B, I); outputs are (*lead, B, O).
+Inputs are (B, I) for all alike, (*lead, B, I), or, of ensembles of several runs (S, K),
+(S, B, I) for the members of a run alike; outputs are (*lead, B, O).
 Everything is made where the random generator is.
 """
 
@@ -20,6 +21,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from . import _random
+from ._random import Rng
 
 LOG_STD_LOW, LOG_STD_HIGH = -5.0, 2.0
 SQUASHED_LOG_STD_LOW = -20.0  # a squashed policy may become deterministic
@@ -41,15 +45,11 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(*lead, 1, outputs, device=rng.device))
 
     def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
-        """Map (B, I) or (*lead, B, I) to (*lead, B, O), or by some `members` alone."""
-        weight, bias = _chosen((self.weight, self.bias), members)
-        dimensions = weight.dim()
-        if dimensions == 2:
-            return torch.addmm(bias, x, weight)
-        if dimensions == 3:
-            x = x.expand(weight.shape[0], *x.shape[-2:])
-            return torch.baddbmm(bias, x, weight)
-        return torch.matmul(x, weight) + bias
+        """Map (B, I) or (L, B, I) to (L, B, O), or by some `members` alone.
+
+        L are all leading axes as one, if there are any.
+        """
+        return _affine(x, *_chosen((self.weight, self.bias), members))
 
 
 class LayerNorm(nn.Module):
@@ -61,9 +61,28 @@ class LayerNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(*lead, 1, size, device=device))
 
     def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
-        """Normalize the last axis of (*lead, B, H)."""
+        """Normalize the last axis of (B, H) or (L, B, H), L as in `Linear`."""
         scale, shift = _chosen((self.scale, self.shift), members)
+        if scale.dim() > 3:
+            scale, shift = scale.flatten(0, -3), shift.flatten(0, -3)
         return torch.addcmul(shift, functional.layer_norm(x, x.shape[-1:]), scale)
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return x weight + bias, (B, O) or (L, B, O), by one product."""
+    dimensions = weight.dim()
+    if dimensions == 2:
+        return torch.addmm(bias, x, weight)
+    if dimensions > 3:
+        weight, bias = weight.flatten(0, -3), bias.flatten(0, -3)
+    return torch.baddbmm(bias, x.expand(weight.shape[0], *x.shape[-2:]), weight)
+
+
+def _spread(x: Tensor, lead: torch.Size) -> Tensor:
+    """Return (B, I), (S, B, I) or (*lead, B, I) as (L, B, I); `lead` is (S, K)."""
+    if x.dim() == 3:
+        x = x.unsqueeze(1)
+    return x.expand(*lead, *x.shape[-2:]).flatten(0, -3)
 
 
 def _chosen(
@@ -93,7 +112,7 @@ class Mlp(nn.Module):
         self.layers = nn.ModuleList([Linear(i, o, lead, rng) for i, o in pairs])
         normed = sizes[1:-1] if norm else ()
         self.norms = nn.ModuleList([LayerNorm(n, lead, rng.device) for n in normed])
-        self._rng = rng
+        self._rng: Rng = rng
         self._dropout = dropout
 
     def forward(
@@ -104,6 +123,9 @@ class Mlp(nn.Module):
         With `members` (M,) of an ensemble, to (M, B, O), at their cost alone.
         """
         *hidden, last = self.layers
+        lead = last.get_parameter("weight").shape[:-2]
+        if len(lead) > 1:
+            x = _spread(x, lead)
         for i, layer in enumerate(hidden):
             x = layer(x, members)
             if self.norms:
@@ -111,10 +133,11 @@ class Mlp(nn.Module):
             x = x.relu_()
             if drop and self._dropout:
                 x = self._drop(x)
-        return last(x, members)  # type: ignore[no-any-return]
+        y: Tensor = last(x, members)
+        return y if len(lead) < 2 else y.view(*lead, *y.shape[-2:])
 
     def member(self, x: Tensor, index: int) -> Tensor:
-        """Map (B, I) to (B, O) by one member of an ensemble, at its cost alone."""
+        """Map (..., B, I) to (..., B, O) by one member of an ensemble, at its cost."""
         if self.norms:
             return self(x, members=torch.tensor([index], device=x.device)).squeeze(0)  # type: ignore[no-any-return]
         *hidden, last = self.layers
@@ -125,8 +148,7 @@ class Mlp(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         """Zero elements at random; the generator is the learner's own, and is saved."""
         kept = 1.0 - self._dropout
-        mask = torch.empty_like(x).bernoulli_(kept, generator=self._rng)
-        return x * mask.div_(kept)
+        return x * _random.bernoulli(self._rng, x.shape, kept).div_(kept)
 
 
 class Critic(Mlp):
@@ -135,14 +157,17 @@ class Critic(Mlp):
     def q(
         self, observation: Tensor, action: Tensor, members: Tensor | None = None
     ) -> Tensor:
-        """Return the values (*lead, B) of `action` (B, A) at `observation` (B, O)."""
+        """Return the values (*lead, B) of `action` (B, A) at `observation` (B, O).
+
+        Of several runs (S, K, B), of what each of them asks: (S, B, A) and (S, B, O).
+        """
         pair = torch.cat((observation, action), dim=-1)
         return self(pair, members=members).squeeze(-1)  # type: ignore[no-any-return]
 
 
 def _member(layer: nn.Module, x: Tensor, index: int) -> Tensor:
     bias, weight = layer.get_parameter("bias"), layer.get_parameter("weight")
-    return torch.addmm(bias[index], x, weight[index])
+    return _affine(x, weight.select(-3, index), bias.select(-3, index))
 
 
 class GaussianPolicy(nn.Module):

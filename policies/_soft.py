@@ -78,13 +78,13 @@ class Multiplier(nn.Module):
 
 
 def policy_loss(q: Tensor, log_prob: Tensor, temperature: Tensor) -> Tensor:
-    """The policy's: t log pi(a~ | s) - Q(s, a~); all (..., B)."""
-    return (temperature * log_prob - q).mean(-1).sum()
+    """The policy's (...,): t (...,) log pi(a~ | s) - Q(s, a~), both (..., B)."""
+    return (temperature.unsqueeze(-1) * log_prob - q).mean(-1)
 
 
 def multiplier_loss(multiplier: Tensor, excess: Tensor) -> Tensor:
-    """Loss whose descent raises `multiplier` () where `excess` (B,) is positive."""
-    return -(multiplier * excess.detach()).mean()
+    """Loss (...,) that raises `multiplier` where `excess` (..., B) is positive."""
+    return -(multiplier.unsqueeze(-1) * excess.detach()).mean(-1)
 
 
 class SoftLearner(TorchLearner[AnySoft]):

@@ -33,10 +33,11 @@ from robostack.learner import Batch, LearnerError, Statistics
 
 from ._advantage import by_samples
 from ._checks import check_reward
-from ._learner import Mean, Rim, TorchLearner, adam, make_critics, make_policy, minimize
+from ._learner import Mean, Rim, adam, make_critics, make_policy, minimize
 from ._losses import cloning_loss, critic_loss, limited_weight
 from ._nets import polyak_update
 from ._settings import Settings
+from ._together import TogetherLearner
 
 NEEDS_REWARD = True
 
@@ -70,7 +71,7 @@ def advantage_weight(advantage: Tensor, config: Config) -> Tensor:
     return limited_weight(advantage, config.inverse_temperature, config.max_weight)
 
 
-class Learner(TorchLearner[Config]):
+class Learner(TogetherLearner[Config]):
     """The networks of AWAC and their update."""
 
     def _build(self, statistics: Statistics) -> None:
@@ -111,4 +112,4 @@ class Learner(TorchLearner[Config]):
 
     def _sample(self, observation: Tensor) -> Tensor:
         """Return actions (B, A) of the policy, within [-1, 1]."""
-        return self.policy.sample(observation, self._noise(len(observation)))
+        return self.policy.sample(observation, self._noise(observation.shape[-2]))

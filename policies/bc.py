@@ -18,9 +18,10 @@ from torch import Tensor
 
 from robostack.learner import Batch, LearnerError, Statistics
 
-from ._learner import Mean, Rim, TorchLearner, adam, cosine, make_policy, minimize
+from ._learner import Mean, Rim, adam, cosine, make_policy, minimize
 from ._losses import cloning_loss
 from ._settings import Settings
+from ._together import TogetherLearner
 
 NEEDS_REWARD = False
 
@@ -40,11 +41,11 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 
 
 def square_loss(mean: Tensor, action: Tensor) -> Tensor:
-    """Squared error per action element; both (..., B, A)."""
-    return (mean - action).square().mean(-1).mean(-1).sum()
+    """Squared error (...,) per action element; both (..., B, A)."""
+    return (mean - action).square().mean(-1).mean(-1)
 
 
-class Learner(TorchLearner[Config]):
+class Learner(TogetherLearner[Config]):
     """The policy network and its update."""
 
     def _build(self, statistics: Statistics) -> None:

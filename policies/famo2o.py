@@ -42,11 +42,13 @@ from ._advantage import Judgement, by_samples, by_values, fit_value
 from ._checks import check_reward
 from ._codec import Deployed
 from ._family import BalanceModel, Family
-from ._learner import Inputs, Mean, Rim, TorchLearner, adam, make_critics, minimize
+from ._learner import Inputs, Mean, Rim, adam, make_critics, minimize
 from ._losses import cloning_loss, critic_loss, limited_weight
 from ._nets import GaussianPolicy, Mlp, polyak_update
+from ._random import normal, uniform
 from ._settings import Settings
 from ._soft import Multiplier, multiplier_loss, policy_loss
+from ._together import TogetherLearner
 
 NEEDS_REWARD = True
 _RIM = 0.95  # of the range of balances; most beyond mean that critics are exploited
@@ -91,7 +93,7 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
             )
 
 
-class Learner(TorchLearner[Config]):
+class Learner(TogetherLearner[Config]):
     """The networks of FamO2O and their update."""
 
     def _build(self, statistics: Statistics) -> None:
@@ -176,8 +178,8 @@ class Learner(TorchLearner[Config]):
     def _improve_balance(self, here: Tensor) -> None:
         """Take a gradient step on the balance model, then on its temperature."""
         balance, log_prob = self.policy.balance.draw(here, self._one(here))
-        action = self.policy.member(here, balance, self._noise(len(here)))
-        q = self.target.q(here, action).amin(0)
+        action = self.policy.member(here, balance, self._noise(here.shape[-2]))
+        q = self.target.q(here, action).amin(-2)
         loss = policy_loss(q, log_prob, self.temperature().detach())
         minimize(loss, self._balance_adam)
         shortfall = self._config.target_entropy + log_prob
@@ -197,15 +199,15 @@ class Learner(TorchLearner[Config]):
         if self._config.phase == "online":
             return self.policy.balance.draw(here, self._one(here))[0]
         low, high = self._config.least_balance, self._config.largest_balance
-        balance = torch.empty(len(here), 1, device=self._device)
-        return balance.uniform_(low, high, generator=self._rng)
+        return uniform(self._rng, (*here.shape[:-1], 1), low, high)
 
     def _pair(self, observation: Tensor) -> Tensor:
         """Return actions (B, A) of the pair, the balance being drawn too."""
         balance, _ = self.policy.balance.draw(observation, self._one(observation))
-        return self.policy.member(observation, balance, self._noise(len(observation)))
+        return self.policy.member(
+            observation, balance, self._noise(observation.shape[-2])
+        )
 
     def _one(self, observation: Tensor) -> Tensor:
         """Return a standard normal number for each of `observation`, (B, 1)."""
-        shape = (len(observation), 1)
-        return torch.randn(shape, generator=self._rng, device=self._device)
+        return normal(self._rng, (*observation.shape[:-1], 1))

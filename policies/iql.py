@@ -31,7 +31,6 @@ from ._checks import check_reward
 from ._learner import (
     Mean,
     Rim,
-    TorchLearner,
     adam,
     cosine,
     make_critics,
@@ -41,6 +40,7 @@ from ._learner import (
 from ._losses import cloning_loss, critic_loss, limited_weight
 from ._nets import Mlp, polyak_update
 from ._settings import Settings
+from ._together import TogetherLearner
 
 NEEDS_REWARD = True
 
@@ -66,7 +66,7 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
             )
 
 
-class Learner(TorchLearner[Config]):
+class Learner(TogetherLearner[Config]):
     """The networks of IQL and their update."""
 
     def _build(self, statistics: Statistics) -> None:

@@ -32,7 +32,6 @@ from ._learner import (
     Inputs,
     Mean,
     Rim,
-    TorchLearner,
     adam,
     make_critics,
     make_policy,
@@ -41,6 +40,7 @@ from ._learner import (
 from ._losses import critic_loss
 from ._nets import polyak_update
 from ._settings import Settings
+from ._together import TogetherLearner
 
 NEEDS_REWARD = True
 
@@ -67,20 +67,20 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 
 
 def policy_loss(q: Tensor, action: Tensor, logged: Tensor, alpha: float) -> Tensor:
-    """Equation 3: -lambda Q + (a - logged)^2, lambda = alpha / mean |Q|.
+    """Equation 3 (...,): -lambda Q + (a - logged)^2, lambda = alpha / mean |Q|.
 
     Args:
         q: (..., B), of the policy's own `action`.
         action: (..., B, A), within [-1, 1], as all actions here.
-        logged: (B, A), of the data.
+        logged: (..., B, A), of the data.
         alpha: weight of the critic.
     """
     scale = alpha / q.detach().abs().mean(-1)
     cloning = (action - logged).square().mean(-1).mean(-1)
-    return (cloning - scale * q.mean(-1)).sum()
+    return cloning - scale * q.mean(-1)
 
 
-class Learner(TorchLearner[Config]):
+class Learner(TogetherLearner[Config]):
     """The networks of TD3+BC and their update."""
 
     def _build(self, statistics: Statistics) -> None:
@@ -125,11 +125,12 @@ class Learner(TorchLearner[Config]):
     def _td_target(self, inputs: Inputs) -> Tensor:
         """Return the regression target of the critic (B,)."""
         config = self._config
-        after = inputs.observations[len(inputs.observation) :]
+        size = inputs.reward.shape[-1]
+        after = inputs.observations[..., size:, :]
         limit = config.noise_limit
-        noise = self._noise(len(after)).mul_(config.policy_noise).clamp_(-limit, limit)
+        noise = self._noise(size).mul_(config.policy_noise).clamp_(-limit, limit)
         action = (self.target_policy(after) + noise).clamp_(-1.0, 1.0)
-        return inputs.reward + inputs.discount * self.target.q(after, action).amin(0)
+        return inputs.td_target(self.target.q(after, action).amin(-2))
 
     def _improve(self, inputs: Inputs) -> None:
         """Take one gradient step on the policy; let the targets follow."""

@@ -8,6 +8,7 @@ which fulfils the protocol below and is constructed as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
@@ -71,6 +72,31 @@ class Learner(Protocol):
 
     def begin(self, state: bytes) -> None:
         """Begin with what another run ended with; schedules begin anew."""
+
+
+class Together(Protocol):
+    """Several runs of one algorithm, updated as one; each remains a `Learner`."""
+
+    def update(self, batches: Sequence[Batch]) -> Sequence[dict[str, SupportsFloat]]:
+        """Take one gradient step in every run, on its own batch; return metrics.
+
+        Each is then what it would be alone, but for rounding.
+
+        Raises:
+            LearnerError: a batch cannot be used, and no run has learned anything; or
+                one of the runs has learned alone since they were joined.
+        """
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """What some learners can do beside: learn with others of the same configuration."""
+
+    def join(self, others: Sequence[Learner]) -> Together:
+        """Return this run and `others`, which stand at the same update, as one.
+
+        It holds until one of them is updated alone, or loads a state.
+        """
 
 
 @runtime_checkable

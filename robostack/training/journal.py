@@ -37,6 +37,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: int = 2  # checkpoints
     threads: int = 1  # of the math library, where it is not loaded yet
     stream: bool | None = None  # leave the data on disk; None: where memory is short
+    in_turn: bool = False  # of several seeds: each as it is alone, to the bit
 
 
 class Progress(NamedTuple):

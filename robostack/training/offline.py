@@ -5,21 +5,21 @@ same weights, to the bit, as if it had never stopped: the checkpoint holds the l
 the generator that draws batches, and how much of the metrics belongs to it.
 
 A run that is open is a `Course`, which can go on by slices: several in turn, each as if
-it were alone (turns.py).
+it were alone (turns.py), or together (abreast.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 
 from robostack.data.dataset import Dataset
 from robostack.data.replay import Replay
-from robostack.learner import Learner
+from robostack.learner import Batch, Joining, Learner
 from robostack.training import checkpoint
 from robostack.training.checkpoint import Checkpoint
 from robostack.training.curves import Curves
@@ -27,6 +27,7 @@ from robostack.training.evaluate import open_arena, require
 from robostack.training.fitting import require_logs
 from robostack.training.interrupt import interruptible
 from robostack.training.journal import (
+    Due,
     Journal,
     OnProgress,
     Options,
@@ -141,32 +142,65 @@ class Course:
         self._watch = Stopwatch()
 
     @property
+    def steps(self) -> int:
+        """How many updates there will be."""
+        return self._recipe.steps
+
+    @property
     def outcome(self) -> Outcome:
         """How it stands."""
-        finished = self.step == self._recipe.steps
-        return Outcome(self.step, finished, self._journal.evaluation)
+        return Outcome(self.step, self.step == self.steps, self._journal.evaluation)
+
+    @property
+    def learner(self) -> Learner:
+        """Who learns."""
+        return self._state.learner
+
+    @property
+    def joins(self) -> bool:
+        """Whether it can learn together with others of the same recipe."""
+        return isinstance(self.learner, Joining)
+
+    @property
+    def due(self) -> Due:
+        """What it is time for, now."""
+        return self._journal.due(self.step)
 
     def advance(
         self, until: int, interrupted: Callable[[], bool], on_progress: OnProgress
     ) -> None:
         """Update up to step `until`, or to the recipe's last, unless interrupted."""
-        recipe, journal, watch = self._recipe, self._journal, self._watch
-        learner, rng, first, _ = self._state
-        watch.start()
-        with batches(self._replay, rng, recipe.batch_size) as draw:
-            while self.step < min(until, recipe.steps) and not interrupted():
-                metrics = learner.update(draw())
+        self.start()
+        with self.drawing() as draw:
+            while self.step < min(until, self.steps) and not interrupted():
+                metrics = self.learner.update(draw())
                 self.step += 1
-                due = journal.due(self.step)
-                if not any(due):
-                    continue
-                watch.stop(self.step - first)
-                report = journal.report(self.step, metrics, learner)
-                if due.checkpoint:
-                    self.save()
-                on_progress(Progress(self.step, recipe.steps, report, watch.rate))
-                watch.start()
-        watch.stop(self.step - first)
+                if any(self.due):
+                    self.pause()
+                    self.report(metrics, on_progress)
+                    self.start()
+        self.pause()
+
+    def drawing(self) -> AbstractContextManager[Callable[[], Batch]]:
+        """Give a function that draws the next batch."""
+        return batches(self._replay, self._state.rng, self._recipe.batch_size)
+
+    def start(self) -> None:
+        """Count the time from here on as that of updates."""
+        self._watch.start()
+
+    def pause(self) -> None:
+        """Count it no longer."""
+        self._watch.stop(self.step - self._state.step)
+
+    def report(
+        self, metrics: Mapping[str, SupportsFloat], on_progress: OnProgress
+    ) -> None:
+        """Write and tell what is due after an update that gave `metrics`."""
+        report = self._journal.report(self.step, metrics, self.learner)
+        if self.due.checkpoint:
+            self.save()
+        on_progress(Progress(self.step, self.steps, report, self._watch.rate))
 
     def save(self) -> None:
         """Write a checkpoint, unless there is one of this very step."""

@@ -1,8 +1,9 @@
 """Doing the runs of a sweep: by Ray where it is installed, else by this process.
 
-Either way the results are the same, since every run is what it would be alone. Whoever
-is killed, the same command with --resume goes on: finished runs are left as they are,
-begun ones go on from their checkpoints.
+Either way the results are the same, since every run is what it would be alone; but for
+rounding where seeds learn together in this process (turns.py). Whoever is killed, the
+same command with --resume goes on: finished runs are left as they are, begun ones go on
+from their checkpoints.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from robostack.training.abreast import OnJob
 from robostack.training.job import Job, finished
+from robostack.training.problems import noted
 from robostack.training.run import RunError
 from robostack.training.sweep_cases import Case
-from robostack.training.turns import Ended, OnJob, attempt_all, held, noted
+from robostack.training.turns import Ended, attempt_all, held
 
 OnEnd = Callable[[Job, Ended], None]
 

@@ -1,33 +1,39 @@
-"""Several runs by one process: each as if it were alone, to the bit.
+"""Several runs by one process; what goes wrong in one costs no other.
 
     one after another   any jobs
-    in turn             one job with several seeds, learning from logs: the transitions
-                        are loaded once, and each run goes on by a slice of updates
+    together            one job with several seeds, learning from logs, of an algorithm
+                        that can: one update of all (abreast.py)
+    in turn             those of other algorithms, or where it is asked for: each run
+                        goes on by a slice of updates
 
-In turn all of them are about as far at any moment. One batched axis over the seeds, a
-single matrix product for all, would share the overhead of small kernels; but it rounds
-otherwise than a run alone, and every algorithm would have to be written for it. What it
-would gain on a processor is measured by benchmarks/seeds.py.
+One after another or in turn, a run is what it is alone, to the bit. Together it is that
+but for rounding, which other runs are part of: the same runs side by side give the same
+again. So it is with runs that were killed and are resumed: to the bit if all stand at
+the same update, as after Ctrl-C; killed while some had saved and others not yet, those
+behind first catch up, and what they did meanwhile is rounded otherwise.
+
+Learning makes more of a difference by rounding, as of one between two processors: after
+many updates a run is one of that seed's, no longer that very one.
+
+Together or in turn, the transitions are loaded once, and all are about as far at any
+moment.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from robostack.data.dataset import open_dataset
-from robostack.sentence import sentence
 from robostack.training import job as jobs
 from robostack.training import offline
+from robostack.training.abreast import Abreast, OnJob
 from robostack.training.interrupt import interruptible
 from robostack.training.job import Job
-from robostack.training.journal import Progress
 from robostack.training.offline import Course
+from robostack.training.problems import noted
 from robostack.training.process import prepare
-
-_LOG = logging.getLogger(__name__)
 
 
 class Ended(NamedTuple):
@@ -35,22 +41,6 @@ class Ended(NamedTuple):
 
     finished: bool
     problem: str = ""  # one sentence
-
-
-OnJob = Callable[[Job, Progress], None]
-
-
-@contextmanager
-def noted(problems: dict[Job, str], *concerned: Job) -> Iterator[None]:
-    """Write down what goes wrong, so that it ends these jobs and no others."""
-    try:
-        yield
-    except Exception as error:  # a bug in one run may not cost the others theirs
-        words = sentence(error)
-        if not words:
-            words = f"{type(error).__name__}: {error}"
-            _LOG.exception("%s", concerned[0].folder)
-        problems.update(dict.fromkeys(concerned, words))
 
 
 def held(job: Job, before: Ended | None) -> Ended | None:
@@ -72,9 +62,9 @@ def attempt(job: Job, on_progress: OnJob = lambda *_: None) -> Ended:
 
 
 def attempt_all(seeds: Sequence[Job], on_progress: OnJob) -> list[Ended]:
-    """Do jobs that differ by seed alone: in turn where they learn from logs."""
+    """Do jobs that differ by seed alone: at once where they learn from logs."""
     if len(seeds) > 1 and _from_logs(seeds[0]):
-        return _in_turn(seeds, on_progress)
+        return _at_once(seeds, on_progress)
     ended: list[Ended] = []
     for job in seeds:
         stopped = ended and not (ended[-1].finished or ended[-1].problem)
@@ -91,24 +81,17 @@ def _from_logs(job: Job) -> bool:
     return worlds == [""] and job.dataset is not None
 
 
-def _in_turn(seeds: Sequence[Job], on_progress: OnJob) -> list[Ended]:
-    """Give every run a slice of updates, again and again, until all have ended."""
+def _at_once(seeds: Sequence[Job], on_progress: OnJob) -> list[Ended]:
+    """Give the runs a slice of updates, again and again, until all have ended."""
     problems: dict[Job, str] = {}
     courses: dict[Job, Course] = {}
     with ExitStack() as stack, interruptible() as interrupted:
         with noted(problems, *seeds):
             courses = _open(seeds, stack, problems)
+        abreast = Abreast(courses, problems, on_progress)
         while (left := _left(courses, problems)) and not interrupted():
-            for job in left:
-                course, every = courses[job], job.options.report_every
-                with noted(problems, job):
-                    course.advance(
-                        (course.step // every + 1) * every,
-                        interrupted,
-                        lambda progress, job=job: on_progress(job, progress),  # type: ignore[misc]
-                    )
-                    if course.outcome.finished:
-                        course.save()
+            for group, until in _slices(left):
+                abreast.advance(group, until, interrupted)
         for job in _left(courses, problems):  # interrupted
             with noted(problems, job):
                 courses[job].save()
@@ -116,6 +99,20 @@ def _in_turn(seeds: Sequence[Job], on_progress: OnJob) -> list[Ended]:
     return [
         Ended(job in done - problems.keys(), problems.get(job, "")) for job in seeds
     ]
+
+
+def _slices(left: Mapping[Job, Course]) -> list[tuple[list[Job], int]]:
+    """Return which runs go on, those of a group together, and up to what update.
+
+    Those that are behind come first, until they meet others.
+    """
+    first, every = next(iter(left)), next(iter(left)).options.report_every
+    after = {job: (c.step // every + 1) * every for job, c in left.items()}
+    if first.options.in_turn or not left[first].joins:
+        return [([job], until) for job, until in after.items()]
+    steps = sorted({course.step for course in left.values()})
+    group = [job for job, course in left.items() if course.step == steps[0]]
+    return [(group, min([after[group[0]], *steps[1:]]))]
 
 
 def _open(
@@ -136,10 +133,10 @@ def _open(
     return courses
 
 
-def _left(courses: dict[Job, Course], problems: dict[Job, str]) -> list[Job]:
-    """Return the jobs that go on."""
-    return [
-        job
+def _left(courses: dict[Job, Course], problems: dict[Job, str]) -> dict[Job, Course]:
+    """Return the runs that go on."""
+    return {
+        job: course
         for job, course in courses.items()
         if not course.outcome.finished and job not in problems
-    ]
+    }

@@ -31,7 +31,9 @@ class Train(msgspec.Struct, frozen=True, kw_only=True):
 
     TensorBoard scalars and checkpoints go into the run. Ctrl-C leaves a checkpoint;
     --resume goes on as if never stopped, to the bit. --seeds and --sweep make many runs
-    and a table of them; a run is what it would be alone.
+    and a table of them; a run is what it would be alone. Seeds that learn from logs do
+    so together where the algorithm can: a run is then what it would be alone but for
+    rounding, also if killed and resumed; with --in-turn it is so to the bit.
     """
 
     algorithm: Positional[str] = ""  # of `robostack list algorithms`; or the sweep's
@@ -45,7 +47,8 @@ class Train(msgspec.Struct, frozen=True, kw_only=True):
     labeller: str = ""  # whose rewards; default: the recipe's, or the only ones there
     steps: int = 0  # updates; 0: the recipe's
     seed: int = 0
-    seeds: int = 0  # so many runs, from --seed on, at RUN/0, RUN/1, ...; in turn
+    seeds: int = 0  # so many runs, from --seed on, at RUN/0, RUN/1, ...
+    in_turn: bool = False  # seeds each by itself: slower, and to the bit as alone
     sweep: Path | None = None  # .toml file of many runs; by Ray where it is installed
     threads: int = 1  # of math libraries; OMP_NUM_THREADS has the last word
     stream: bool | None = None  # leave the data on disk; default: if memory is short
@@ -93,6 +96,7 @@ def _job(flags: Train) -> Job:
             world=flags.world,
             task=flags.task,
             stream=flags.stream,
+            in_turn=flags.in_turn,
         ),
     )
 

@@ -52,12 +52,6 @@ def test_a_high_expectile_finds_the_best_action_of_the_data():
     assert constant.item() == pytest.approx(0.99 / (0.99 + 3 * 0.01), abs=1e-3)
 
 
-def test_a_leading_axis_sums():
-    q, v = torch.randn(3, 5), torch.randn(3, 5)
-    single = sum(_losses.value_loss(a, b, 0.7) for a, b in zip(q, v, strict=True))
-    assert torch.allclose(_losses.value_loss(q, v, 0.7), single)
-
-
 def descend(loss, optimizer):
     optimizer.zero_grad()
     loss.backward()

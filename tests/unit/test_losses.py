@@ -27,7 +27,12 @@ def test_the_cloning_loss_is_the_weighted_mean_of_negative_log_likelihoods():
     assert float(_losses.cloning_loss(log_prob, weight)) == pytest.approx(1.25)
 
 
-def test_a_leading_axis_sums():
+def test_copies_on_a_leading_axis_have_each_their_own_loss():
     a, b = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
-    single = sum(_losses.cloning_loss(x, y) for x, y in zip(a, b, strict=True))
-    assert torch.allclose(_losses.cloning_loss(a, b), single)
+    single = [_losses.cloning_loss(x, y) for x, y in zip(a, b, strict=True)]
+    assert torch.allclose(_losses.cloning_loss(a, b), torch.stack(single))
+    single = [_losses.value_loss(x, y, 0.7) for x, y in zip(a, b, strict=True)]
+    assert torch.allclose(_losses.value_loss(a, b, 0.7), torch.stack(single))
+    qs = torch.stack([a, b, a + b], 1)  # of three critics each
+    single = [_losses.critic_loss(q, x) for q, x in zip(qs, b, strict=True)]
+    assert torch.allclose(_losses.critic_loss(qs, b), torch.stack(single))

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from robostack.policies import _nets  # noqa: E402
+from robostack.policies import _nets, _random  # noqa: E402
 
 
 def generator(seed=0):
@@ -43,6 +43,49 @@ def test_members_can_have_inputs_of_their_own():
     net = _nets.Mlp((5, 7, 2), generator(), lead=(2,))
     x = torch.randn(2, 11, 5, generator=generator(1))
     assert torch.allclose(net(x)[1], net(x[1])[1], atol=1e-6)
+
+
+def test_runs_can_have_inputs_of_their_own_that_their_ensembles_share():
+    net = _nets.Mlp((5, 7, 6, 2), generator(), lead=(3, 2))
+    x = torch.randn(3, 11, 5, generator=generator(1))
+    y = net(x)
+    assert y.shape == (3, 2, 11, 2)
+    for run in range(3):
+        every = net(x[run])[run]  # all compute what one run asks
+        assert torch.allclose(y[run], every, atol=1e-6)
+        assert torch.allclose(net.member(x, 1)[run], every[1], atol=1e-6)
+    own = torch.randn(3, 2, 11, 5, generator=generator(2))
+    assert torch.allclose(net(own)[2, 1], net(own[2, 1])[2, 1], atol=1e-6)
+
+
+def test_each_of_several_runs_drops_what_its_own_generator_says():
+    single = _nets.Mlp((5, 64, 2), generator(), dropout=0.5)
+    x, drawn = torch.randn(2, 11, 5, generator=generator(1)), []
+    for run in range(2):
+        single._rng = generator(run)
+        drawn.append(single(x[run], drop=True))
+    both = _nets.Mlp((5, 64, 2), generator(), lead=(2,), dropout=0.5)
+    for param, own in zip(both.parameters(), single.parameters(), strict=True):
+        param.data = own.data.expand_as(param).clone()
+    both._rng = (generator(0), generator(1))
+    assert torch.allclose(both(x, drop=True), torch.stack(drawn), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        _random.normal,
+        lambda rng, shape: _random.uniform(rng, shape, -2.0, 1.0),
+        lambda rng, shape: _random.bernoulli(rng, shape, 0.3),
+    ],
+)
+def test_several_generators_give_what_each_does_alone_to_the_bit(draw):
+    shape = (7, 5)  # no multiple of what a processor computes at once
+    alone = torch.stack([draw(generator(run), shape) for run in range(3)])
+    rngs = tuple(generator(run) for run in range(3))
+    assert torch.equal(draw(rngs, (3, *shape)), alone)
+    again = torch.stack([draw(rng, shape) for rng in rngs])
+    assert not torch.equal(again, alone)  # they have moved on
 
 
 def test_a_member_gets_the_gradient_of_its_own_loss_alone():
