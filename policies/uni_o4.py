@@ -39,7 +39,9 @@ source: benchmarks/differences.py):
 - Time-outs are bootstrapped, where the released code ends episodes by them offline:
   values are those of going on, as the paper's formulas have them.
 - A candidate's ratio is of actions as drawn, before they are cut off at the rim; the
-  released code takes the density of the cut one. Critics see it cut off.
+  released code takes the density of the cut one. Critics see it cut off. Returns of a
+  pendulum after 2,400 steps of improvement are -747 ± 140, theirs -786 ± 117; of the
+  last ratios the clip held 5 % ± 6, of theirs 12 % ± 15.
 - What the gate let through is deployed, chosen by AM-Q; the authors deploy the last
   candidates, and try the three best in the real task.
 - The target critic, which V was fit to, judges. It follows at every update, not at
