@@ -252,6 +252,14 @@ def test_a_batch_that_cannot_be_used_ends_its_own_run_alone(
         assert_close(tmp_path / "spoiled" / str(seed), tmp_path / "sound" / str(seed))
 
 
+def test_together_on_data_that_is_left_on_disk_they_become_the_same(data, tmp_path):
+    for stream in (True, False):
+        do(job(tmp_path / str(stream), data, stream=stream), 2)
+    for seed in "01":
+        left = final(tmp_path / "True" / seed)
+        assert left == final(tmp_path / "False" / seed)
+
+
 def test_one_that_cannot_report_stops_there_and_the_others_go_on_together(
     data, tmp_path, monkeypatch, together
 ):
