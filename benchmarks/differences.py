@@ -6,7 +6,7 @@ Each is the smallest world in which the difference could show, ours beside their
 networks of 64-64; it is no score of the algorithm. One line per seed, then means and
 sample deviations.
 
-    init_td3_bc, init_sac   orthogonal first weights, or torch's uniform ones
+    init_sac                orthogonal first weights, or torch's uniform ones
     famo2o_clip             the balance model's actions cut off at the rim, or not
     h2o_batch               classifiers on the critic's batch (64 + 64), or 256 + 256
     uni_o4_turns            members clone at the same time, or one after another
@@ -34,7 +34,7 @@ from robostack.policies._dynamics import Dynamics, Truth, dynamics_adam
 from robostack.policies._gaussian import BoundedGaussianPolicy, density, pairwise_kl
 from robostack.policies._improvement import Tried, try_out
 from robostack.policies._learner import adam, minimize
-from robostack.policies._nets import Linear
+from robostack.policies._nets import begin_uniform
 from robostack.spec import float32
 
 WORLD, HOPPER = "Pendulum-v1", "Hopper-v5"
@@ -46,32 +46,11 @@ def uniform(learner: Learner, seed: int) -> None:
     """Draw all weights anew as torch does by default; targets follow."""
     rng = torch.Generator().manual_seed(seed)
     nets = dict(learner._nets)
-    with torch.no_grad():
-        for layer in learner._nets.modules():
-            if isinstance(layer, Linear):
-                bound = layer.weight.shape[-2] ** -0.5
-                for parameter in layer.parameters():
-                    parameter.uniform_(-bound, bound, generator=rng)
+    begin_uniform(learner._nets, rng)
     for name, net in nets.items():
         if name.startswith("target"):
             source = name.removeprefix("target").removeprefix("_") or "critic"
             net.load_state_dict(nets[source].state_dict())
-
-
-def init_td3_bc(seed: int) -> Found:
-    """Return the score in Pendulum after 2,000 updates on a SAC's logs."""
-    logs = claims.logs_of_sac(WORLD, seed, learned=1500, logged=5000)
-
-    def score(*, theirs: bool) -> float:
-        env, rng = gymnasium.make(WORLD), np.random.default_rng(seed)
-        learner = claims.make(env, logs, "td3_bc", seed, learning_rate=1e-3)
-        if theirs:
-            uniform(learner, seed)
-        for _ in range(2000):
-            learner.update(logs.sample(rng))
-        return claims.score(env, learner, episodes=EPISODES)
-
-    return {"ours": score(theirs=False), "theirs": score(theirs=True)}
 
 
 def init_sac(seed: int) -> Found:
@@ -244,7 +223,6 @@ def uni_o4_ratio(seed: int, updates: int = 6000) -> Found:
 DIFFERENCES: dict[str, Callable[[int], Found]] = {
     f.__name__: f
     for f in (
-        init_td3_bc,
         init_sac,
         famo2o_clip,
         h2o_batch,

@@ -6,6 +6,7 @@
     GaussianPolicy    mean = tanh(mlp), spread independent of the observation
     Squashed...       action = tanh(Gaussian), whose mean and spread the mlp gives
     polyak_update     slow copies
+    begin_uniform     first weights as torch's own layers have them
 
 Inputs are (B, I) for all alike, (*lead, B, I), or, of ensembles of several runs (S, K),
 (S, B, I) for the members of a run alike; outputs are (*lead, B, O).
@@ -293,3 +294,13 @@ def polyak_update(target: nn.Module, source: nn.Module, rate: float) -> None:
     """Move `target` towards `source` by `rate`."""
     for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
         slow.lerp_(fast, rate)
+
+
+@torch.no_grad()
+def begin_uniform(net: nn.Module, rng: torch.Generator) -> None:
+    """Draw all weights and biases of `net` anew, from within +- 1 / sqrt(inputs)."""
+    for layer in net.modules():
+        if isinstance(layer, Linear):
+            bound = layer.weight.shape[-2] ** -0.5
+            for parameter in layer.parameters():
+                parameter.uniform_(-bound, bound, generator=rng)
