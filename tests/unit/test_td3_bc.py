@@ -49,3 +49,17 @@ def test_the_policy_and_all_targets_wait_for_their_period(robot):
 def test_settings_that_no_run_could_mean_are_refused(robot):
     with pytest.raises(LearnerError, match="alpha"):
         make(robot, td3_bc, alpha=-1.0)
+
+
+def test_weights_begin_as_the_authors_do_and_the_targets_with_them(robot):
+    learner = make(robot, td3_bc, critics=2)
+    for net in (learner.policy.mlp, learner.critic):
+        for layer in net.layers:
+            bound = layer.weight.shape[-2] ** -0.5
+            for parameter in layer.parameters():
+                assert float(parameter.detach().abs().max()) <= bound
+                assert float(parameter.detach().std()) > bound / 4
+    pairs = [(learner.critic, learner.target), (learner.policy, learner.target_policy)]
+    for net, target in pairs:
+        for ours, theirs in zip(net.parameters(), target.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
