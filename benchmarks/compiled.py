@@ -16,8 +16,8 @@ import statistics
 import time
 
 import numpy as np
-from offline import TWINS  # limits threads first
 from offline_pace import begin, parser, ready
+from offline_plan import TWINS  # limits threads first
 
 from robostack.learner import Learner
 

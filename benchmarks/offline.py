@@ -4,16 +4,19 @@
     python benchmarks/offline.py all --d3rlpy d3/bin/python --data DATA
 
 Both sides get the same transitions, with the same rewards, sizes (2 x 256), batch
-(256), number of updates and settings (`TWINS`, and `make` in offline_theirs.py), and
-one thread each. The policies after each of the last `--checkpoints` tenths of the
-updates are tried in Gymnasium's world by the same code, deterministically, from the
-same seeds. A score is their mean: whether one policy falls at once or later is close to
-chance. A part whose result is there already is left out, so the command can be stopped
-and given again.
+(256), number of updates and settings (`TWINS` in offline_plan.py, and `make` in
+offline_theirs.py), and one thread each. The policies after each of the last
+`--checkpoints` tenths of the updates are tried in Gymnasium's world by the same code,
+deterministically, from the same seeds. A score is their mean: whether one policy falls
+at once or later is close to chance. A part whose result is there already is left out,
+so the command can be stopped and given again.
 
 With `--online N`, those that have a recipe for it go on for N steps of the robot, an
 update each, on the dataset and what they live through; the score is as before, of the
-policies after the last of those steps.
+policies after the last of those steps. RO2O forgets the logs and acts for a tenth more
+before its first update, Uni-O4 learns from ten rollouts. RLPD and H2O act for N steps
+from the start, beside the logs, and take all their updates meanwhile; H2O's simulator
+is the world itself here. `--hidden 64 64` makes all networks of both sides smaller.
 
     all = arrays, theirs, ours, scores, table; updates per second: offline_pace.py
 """
@@ -21,55 +24,40 @@ policies after the last of those steps.
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
-import os
-import statistics
 import subprocess
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import numpy as np
+from offline_plan import (  # limits threads first
+    ACTING,
+    ALONE,
+    FORGETTING,
+    SETS,
+    TENTHS,
+    THEIRS,
+    TWINS,
+    UNSCALED,
+    has_twin,
+    load_spec,
+    ours,
+    results,
+    runs,
+    settings,
+    settings_online,
+    stages,
+)
+from offline_scores import score, table
 
-from robostack import plugins
 from robostack.data import d4rl
-from robostack.data.dataset import Dataset, create, open_dataset
+from robostack.data.dataset import create, open_dataset
 from robostack.learner import Batch
 from robostack.spec import RobotSpec, concatenate
-from robostack.training import checkpoint, offline, online, recipe
-from robostack.training.evaluate import Policy, deterministic, evaluate, open_arena
-from robostack.training.run import CHECKPOINTS, heritage, make_learner, read
+from robostack.training import offline, online, recipe
+from robostack.training.recipe import Recipe
+from robostack.training.run import heritage, read
 from robostack.training.setting import Setting
 
-SETS = {  # name -> world and files, of which all transitions are taken
-    "random": ("Hopper-v5", ("hopper-random-like",)),
-    "medium": ("Hopper-v5", ("hopper-medium-like",)),
-    "expert": ("Hopper-v5", ("hopper-expert-like",)),
-    "random-expert": ("Hopper-v5", ("hopper-random-like", "hopper-expert-like")),
-    "medium-expert": ("Hopper-v5", ("hopper-medium-like", "hopper-expert-like")),
-    "halfcheetah": ("HalfCheetah-v5", ("halfcheetah-medium-like",)),
-}
-TWINS = {  # ours, and what is set beside its recipe for locomotion
-    "iql": (),
-    "td3_bc": (),
-    "awac": ("weights=batch", "inverse_temperature=1.0"),
-    "cql": (),
-    "cal_ql": (),
-}
-ALONE = {  # ours that d3rlpy has not, and what is set beside their recipes
-    "famo2o": (),
-    "ro2o": (),
-    "rlpd": (),
-}
-UNSCALED = ("td3_bc",)  # the other twins learn from rewards scaled by the range
-THEIRS = Path(__file__).with_name("offline_theirs.py")
-EVALUATION_SEED = 50_000
 SELDOM = "evaluate_every=1_000_000_000"  # only the tenths leave policies
-TENTHS = 10  # of the updates: policies are kept after each of the last
 
 
 def make_arrays(args: argparse.Namespace) -> None:
@@ -111,98 +99,79 @@ def save_arrays(path: Path, spec: RobotSpec, episodes: list) -> None:
     )
 
 
-def load_spec(name: str) -> RobotSpec:
-    """Return the robot of the set `name`."""
-    return plugins.load("sim", "gym").spec(SETS[name][0])
-
-
 def train_theirs(args: argparse.Namespace) -> None:
     """Train d3rlpy's twins, one seed after the other."""
     twins = [name for name in args.algorithms if has_twin(args, name)]
+    hidden = ",".join(map(str, args.hidden or (256, 256)))
     for seed, name, algorithm in runs(args, twins):
-        folder = args.work / "runs" / f"d3rlpy-{algorithm}" / name / str(seed)
-        numbers = [str(args.steps), str(args.checkpoints), str(seed)]
-        told = [algorithm, args.work / f"{name}.npz", *numbers, folder]
-        if not (folder / "speed.txt").exists():
-            subprocess.run([args.d3rlpy, THEIRS, "train", *told], check=True)
-        after = Path(f"{folder}-online-{args.online}")
-        if not goes_on(args, algorithm) or (after / "speed.txt").exists():
-            continue
-        told[2], told[5] = str(args.online), after
-        more = [folder, SETS[name][0]]
-        subprocess.run([args.d3rlpy, THEIRS, "online", *told, *more], check=True)
-
-
-def has_twin(args: argparse.Namespace, algorithm: str) -> bool:
-    """Return whether d3rlpy has `algorithm`, and is there."""
-    return algorithm in TWINS and args.d3rlpy is not None
-
-
-def goes_on(args: argparse.Namespace, algorithm: str) -> bool:
-    """Return whether `algorithm` is to go on online, and its paper does."""
-    return args.online > 0 and "online" in recipe.names(algorithm)
+        kind, parent = f"d3rlpy-{algorithm}", []
+        for folder, updates in stages(args, kind, name, seed):
+            if not (folder / "speed.txt").exists():
+                numbers = [str(updates), str(args.checkpoints), str(seed)]
+                told = [algorithm, args.work / f"{name}.npz", *numbers, hidden, folder]
+                do = "online" if parent else "train"
+                subprocess.run([args.d3rlpy, THEIRS, do, *told, *parent], check=True)
+            parent = [folder, SETS[name][0]]
 
 
 def train_ours(args: argparse.Namespace) -> None:
     """Train ours, and BC, on the same transitions."""
     for seed, name, algorithm in runs(args, ["bc", *args.algorithms]):
-        folder = args.work / "runs" / ours(args, algorithm) / name / str(seed)
-        after = Path(f"{folder}-online-{args.online}")
-        last = after if goes_on(args, algorithm) else folder
-        if not results(args, last).exists():
-            train_one(args, algorithm, name, seed)
+        planned = stages(args, ours(args, algorithm), name, seed)
+        if results(args, planned[-1].folder).exists():
+            continue
+        for folder, updates in planned:
+            keep = {"checkpoint_every": updates // TENTHS, "keep": args.checkpoints}
+            options = offline.Options(seed=seed, resume=True, **keep)
+            if folder != planned[0].folder:
+                outcome = go_on(args, planned[0].folder, folder, options)
+            else:
+                outcome = train_one(args, algorithm, folder, options)
+            if not outcome.finished:
+                raise SystemExit(f"{folder} was interrupted; give the command again")
+            print(*folder.parts[-3:], flush=True)
 
 
-def runs(args: argparse.Namespace, kinds: list[str]) -> Iterator[tuple[int, str, str]]:
-    """Return every seed, set and kind; whole seeds first."""
-    return itertools.product(range(args.seeds), args.sets, kinds)
-
-
-def train_one(args: argparse.Namespace, algorithm: str, name: str, seed: int) -> None:
-    arrays = np.load(args.work / f"{name}.npz")
-    changes = [f"steps={args.steps}", *settings(args, algorithm), SELDOM]
-    scaled = algorithm in TWINS and algorithm not in UNSCALED
-    if scaled:
-        changes.append(f"reward_scale={arrays['scale']!s}")
-    plan = recipe.read(algorithm, "locomotion", changes)
-    folder = args.work / "runs" / ours(args, algorithm) / name / str(seed)
+def train_one(
+    args: argparse.Namespace, algorithm: str, folder: Path, options: offline.Options
+) -> offline.Outcome:
+    """Train from scratch, on the logs alone or beside them."""
+    name = folder.parent.name
     dataset = open_dataset(args.work / "sets" / name)
-    if scaled:
+    arrays = np.load(args.work / f"{name}.npz")
+    plan = make_plan(args, algorithm, float(arrays["scale"]))
+    if algorithm in ACTING:
+        return online.train(Setting(world(name), "", dataset), folder, plan, options)
+    if plan.reward_scale != 1:
         require_same(offline.load_replay(dataset, plan).transitions(), arrays)
-    every, keep = args.steps // TENTHS, args.checkpoints
-    options = offline.Options(seed=seed, resume=True, checkpoint_every=every, keep=keep)
-
-    def show(progress: offline.Progress) -> None:
-        if progress.step % 5000 == 0:
-            print(
-                algorithm, name, seed, progress.step, f"{progress.updates_per_s:.0f}/s"
-            )
-
-    finish(folder, offline.train(dataset, folder, plan, options, show))
-    if goes_on(args, algorithm):
-        go_on(args, folder, dataset, SETS[name][0])
+    return offline.train(dataset, folder, plan, options)
 
 
-def go_on(args: argparse.Namespace, parent: Path, dataset: Dataset, world: str) -> None:
+def make_plan(args: argparse.Namespace, algorithm: str, scale: float) -> Recipe:
+    """Return the recipe for locomotion as it is compared."""
+    changes = [f"steps={args.steps}", *settings(args, algorithm), SELDOM]
+    if algorithm in TWINS and algorithm not in UNSCALED:
+        changes.append(f"reward_scale={scale!r}")
+    return recipe.read(algorithm, "locomotion", changes)
+
+
+def go_on(
+    args: argparse.Namespace, parent: Path, folder: Path, options: offline.Options
+) -> offline.Outcome:
     """Train on from `parent`, acting."""
-    about = read(parent)
-    name, told = about.recipe.algorithm, [f"steps={args.online}", SELDOM]
-    inherited = heritage(about, name)
-    plan = recipe.read(name, "online", told, inherited)
-    setting = Setting(f"sim:gym/{world}", "", dataset, parent)
-    every, keep = args.online // TENTHS, args.checkpoints
-    options = offline.Options(
-        seed=about.seed, resume=True, checkpoint_every=every, keep=keep
-    )
-    folder = Path(f"{parent}-online-{args.online}")
-    finish(folder, online.train(setting, folder, plan, options))
-    print(name, parent.parent.name, about.seed, "online", args.online)
+    about, name = read(parent), parent.parent.name
+    algorithm = about.recipe.algorithm
+    told = [*settings_online(args, algorithm), SELDOM]
+    plan = recipe.read(algorithm, "online", told, heritage(about, algorithm))
+    forgets = algorithm in FORGETTING
+    dataset = None if forgets else open_dataset(args.work / "sets" / name)
+    setting = Setting(world(name), "", dataset, parent)
+    return online.train(setting, folder, plan, options)
 
 
-def finish(folder: Path, outcome: offline.Outcome) -> None:
-    """Stop where the run in `folder` was stopped."""
-    if not outcome.finished:
-        raise SystemExit(f"{folder} was interrupted; give the command again")
+def world(name: str) -> str:
+    """Return the address of the world of the set `name`."""
+    return f"sim:gym/{SETS[name][0]}"
 
 
 def require_same(batch: Batch, arrays: np.lib.npyio.NpzFile) -> None:
@@ -210,124 +179,6 @@ def require_same(batch: Batch, arrays: np.lib.npyio.NpzFile) -> None:
     for field in ("observation", "action", "reward", "next_observation"):
         np.testing.assert_allclose(getattr(batch, field), arrays[field], rtol=1e-6)
     assert ((batch.discount == 0) == arrays["terminated"]).all()
-
-
-def score(args: argparse.Namespace) -> None:
-    """Try every policy in the world; one file of returns for each run."""
-    for seed, name, kind in runs(args, kinds(args)):
-        folder = args.work / "runs" / kind / name / str(seed)
-        score_one(args, folder, args.steps)
-        after = Path(f"{folder}-online-{args.online}")
-        if goes_on(args, kind.removeprefix("d3rlpy-").partition("-")[0]):
-            score_one(args, after, args.online)
-
-
-def score_one(args: argparse.Namespace, folder: Path, steps: int) -> None:
-    """Try the last policies of the run in `folder`, of so many `steps`."""
-    path, name = results(args, folder), folder.parent.name
-    if path.exists():
-        return
-    returns, arena = {}, open_arena(f"sim:gym/{SETS[name][0]}")
-    for step in marks(args, steps):
-        policy = load(folder, step)
-        tried = evaluate(policy, arena, episodes=args.episodes, seed=EVALUATION_SEED)
-        returns[step] = tried.returns.tolist()
-    arena.world.close()
-    path.write_text(json.dumps(returns))
-    print(*folder.parts[-3:], f"{average(path):.0f}", flush=True)
-
-
-def marks(args: argparse.Namespace, steps: int) -> list[int]:
-    """Return the numbers of updates after which policies are tried; the last is all."""
-    first = TENTHS - args.checkpoints + 1
-    return [steps // TENTHS * tenth for tenth in range(first, TENTHS + 1)]
-
-
-def results(args: argparse.Namespace, folder: Path) -> Path:
-    """Return the file of the returns of the run in `folder`."""
-    return folder / f"returns-{args.checkpoints}x{args.episodes}.json"
-
-
-def average(path: Path) -> float:
-    """Return the mean over checkpoints and episodes."""
-    returns = json.loads(path.read_text()).values()
-    return statistics.mean(itertools.chain.from_iterable(returns))
-
-
-def kinds(args: argparse.Namespace) -> list[str]:
-    """Return the folders of all that is compared."""
-    pairs = (
-        [f"d3rlpy-{name}"] * has_twin(args, name) + [ours(args, name)]
-        for name in args.algorithms
-    )
-    return [ours(args, "bc"), *itertools.chain.from_iterable(pairs)]
-
-
-def ours(args: argparse.Namespace, algorithm: str) -> str:
-    """Return the folder of our `algorithm`."""
-    return algorithm if args.precision == "fp32" else f"{algorithm}-{args.precision}"
-
-
-def settings(args: argparse.Namespace, algorithm: str) -> list[str]:
-    """Return what is set beside the recipe of our `algorithm`."""
-    return [f"precision={args.precision}", *(TWINS | ALONE).get(algorithm, ())]
-
-
-def load(folder: Path, step: int) -> Policy:
-    """Return the policy that the run in `folder` had after `step` updates."""
-    theirs = folder.parts[-3].startswith("d3rlpy")
-    return load_theirs(folder, step) if theirs else load_ours(folder, step)
-
-
-def load_ours(folder: Path, step: int) -> Policy:
-    learner = make_learner(read(folder))
-    learner.load(checkpoint.read(folder / CHECKPOINTS / f"{step:012d}.ckpt").learner)
-    return deterministic(learner)
-
-
-def load_theirs(folder: Path, step: int) -> Policy:
-    """Return their policy, after it gave their own answers to their own probe."""
-    import torch
-
-    spec = load_spec(folder.parent.name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        policy = torch.jit.load(str(folder / f"policy-{step}.pt"))
-
-    @torch.inference_mode()
-    def act(observation: np.ndarray) -> np.ndarray:
-        return policy(torch.from_numpy(observation)).numpy().clip(-1.0, 1.0)
-
-    probe = np.load(folder / f"probe-{step}.npz")
-    np.testing.assert_allclose(act(probe["observation"]), probe["action"], atol=1e-5)
-    return lambda reading: act(concatenate(spec, reading)[None])[0]
-
-
-def table(args: argparse.Namespace) -> None:
-    """Print the scores as a table; a row for each set and algorithm."""
-    heads = ("d3rlpy", "ours", "d3rlpy, after going on", "ours, after going on")
-    print(f"| set (mean return of the data) | algorithm | {' | '.join(heads)} |")
-    print("|---|---|---|---|---|---|")
-    for name, algorithm in itertools.product(args.sets, ["bc", *args.algorithms]):
-        logged = float(np.load(args.work / f"{name}.npz")["mean_return"])
-        pairs = itertools.product(
-            ("", f"-online-{args.online}"),
-            (f"d3rlpy-{algorithm}", ours(args, algorithm)),
-        )
-        cells = [cell(args, kind, name, tail) for tail, kind in pairs]
-        if any(cells):
-            print(f"| {name} ({logged:.0f}) | {algorithm} | {' | '.join(cells)} |")
-
-
-def cell(args: argparse.Namespace, kind: str, name: str, tail: str) -> str:
-    """Return mean and standard deviation over seeds, and the seeds, that there are."""
-    folder = args.work / "runs" / kind / name
-    paths = [results(args, folder / f"{seed}{tail}") for seed in range(args.seeds)]
-    means = [average(path) for path in paths if path.exists()]
-    if not means:
-        return ""
-    each = ", ".join(f"{mean:.0f}" for mean in means)
-    return f"{statistics.mean(means):.0f} ± {statistics.pstdev(means):.0f} ({each})"
 
 
 PARTS = {
@@ -347,7 +198,7 @@ def main() -> None:
     parser.add_argument(
         "--d3rlpy", type=Path, help="python that has it; else ours alone"
     )
-    known = [*TWINS, *ALONE]
+    known = [*TWINS, *ALONE, *ACTING]
     parser.add_argument("--algorithms", nargs="+", choices=known, default=list(TWINS))
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--steps", type=int, default=20_000, help="a multiple of 10")
@@ -355,11 +206,16 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, choices=range(1, 11), default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument(
+        "--hidden", nargs="+", type=int, help="sizes of layers; default: 256 256"
+    )
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     args = parser.parse_args()
     for number in (args.steps, args.online):
         if number % TENTHS:
             parser.error(f"expected a multiple of {TENTHS} steps, got {number}")
+    if not args.online and set(args.algorithms) & set(ACTING):
+        parser.error(f"expected --online N for {' and '.join(ACTING)}: they act")
     args.work.mkdir(parents=True, exist_ok=True)
     for part in PARTS if args.part == "all" else [args.part]:
         PARTS[part](args)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from offline import THEIRS, load_spec
+from offline_plan import THEIRS, load_spec
 from torch import Tensor
 
 from robostack.learner import Statistics

@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from offline import THEIRS, TWINS, make_arrays, ours, settings  # limits threads first
+from offline import make_arrays
+from offline_plan import THEIRS, TWINS, ours, settings  # limits threads first
 
 from robostack import plugins
 from robostack.data.dataset import open_dataset
@@ -91,7 +92,7 @@ def parser(doc: str, *, rounds: int, updates: int) -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--updates", type=int, default=updates, help="per round")
-    parser.set_defaults(sets=["medium"])
+    parser.set_defaults(sets=["medium"], hidden=[])
     return parser
 
 

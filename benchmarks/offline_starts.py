@@ -23,15 +23,8 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
-from offline import (
-    EVALUATION_SEED,
-    SETS,
-    TWINS,
-    kinds,
-    load,
-    load_spec,
-    marks,
-)
+from offline_plan import SETS, TWINS, kinds, load_spec, marks
+from offline_scores import EVALUATION_SEED, load
 
 from robostack.training.evaluate import Arena, Policy, evaluate, open_arena
 

@@ -1,6 +1,6 @@
 """d3rlpy's side of offline.py; runs in d3rlpy's own environment.
 
-    python offline_theirs.py train ALGORITHM ARRAYS STEPS CHECKPOINTS SEED FOLDER
+    python offline_theirs.py train ALGORITHM ARRAYS STEPS CHECKPOINTS SEED HIDDEN FOLDER
     python offline_theirs.py online (the same) PARENT WORLD
     python offline_theirs.py pace ALGORITHM ARRAYS [flush]
     python offline_theirs.py trace ARRAYS FILE
@@ -15,6 +15,7 @@ which changes no score, and makes Cal-QL four times as fast. `trace` updates IQL
 float64, and writes its first weights and its networks' answers into FILE.
 """
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -50,9 +51,12 @@ class Plan(NamedTuple):
     steps: int  # a multiple of 10
     checkpoints: int  # how many of the last tenths of the steps leave a policy
     seed: int
+    hidden: tuple[int, ...]  # sizes of layers
 
 
-def make(algorithm: str, steps: int) -> "d3rlpy.algos.QLearningAlgoBase":
+def make(
+    algorithm: str, steps: int, hidden: tuple[int, ...] = (256, 256)
+) -> "d3rlpy.algos.QLearningAlgoBase":
     """Return d3rlpy's algorithm with the settings that ours has."""
     factories = {
         "iql": make_iql,
@@ -61,14 +65,17 @@ def make(algorithm: str, steps: int) -> "d3rlpy.algos.QLearningAlgoBase":
         "cql": make_cql,
         "cal_ql": make_cal_ql,
     }
-    return factories[algorithm](steps).create(device="cpu:0")
+    config = factories[algorithm](steps)
+    names = (field.name for field in dataclasses.fields(config))
+    encoder = d3rlpy.models.VectorEncoderFactory(list(hidden))
+    encoders = {name: encoder for name in names if name.endswith("encoder_factory")}
+    return dataclasses.replace(config, **encoders).create(device="cpu:0")
 
 
 def build(
-    algorithm: str, steps: int, buffer: "d3rlpy.dataset.ReplayBuffer"
+    algo: "d3rlpy.algos.QLearningAlgoBase", buffer: "d3rlpy.dataset.ReplayBuffer"
 ) -> "d3rlpy.algos.QLearningAlgoBase":
-    """Return the algorithm, ready to be updated: what `fit` does first."""
-    algo = make(algorithm, steps)
+    """Return `algo`, ready to be updated: what `fit` does first."""
     build_scalers_with_transition_picker(algo, buffer)
     algo.build_with_dataset(buffer)
     return algo
@@ -141,7 +148,7 @@ def train(plan: Plan, arrays: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     d3rlpy.seed(plan.seed)
     buffer = read_buffer(arrays, scaled=plan.algorithm != "td3_bc")
-    algo = build(plan.algorithm, plan.steps, buffer)
+    algo = build(make(plan.algorithm, plan.steps, plan.hidden), buffer)
     observation = np.load(arrays)["observation"][:1000]
     tenth, seconds = plan.steps // 10, 0.0
     for i in range(1, 11):
@@ -164,7 +171,7 @@ def train_online(
     d3rlpy.seed(plan.seed)
     scaled = plan.algorithm != "td3_bc"
     logged = read_buffer(arrays, scaled=scaled)
-    algo = build(plan.algorithm, 1, logged)
+    algo = build(make(plan.algorithm, 1, plan.hidden), logged)
     algo.load_model(str(parent / MODEL))
     if plan.algorithm == "iql":  # its cosine has ended
         keep_rate(algo.impl._modules.actor_optim, 3e-4)
@@ -253,7 +260,7 @@ def pace(algorithm: str, arrays: Path) -> None:
     """Answer each number of updates on stdin with the seconds they took."""
     d3rlpy.seed(0)
     buffer = read_buffer(arrays, scaled=algorithm != "td3_bc")
-    algo = build(algorithm, 1_000_000, buffer)
+    algo = build(make(algorithm, 1_000_000), buffer)
     print("ready", flush=True)
     for line in sys.stdin:
         print(advance(algo, buffer, int(line)), flush=True)
@@ -324,8 +331,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "trace":
         trace(Path(sys.argv[2]), Path(sys.argv[3]))
     elif sys.argv[1] in ("train", "online"):
-        name, arrays, steps, checkpoints, seed, folder, *more = sys.argv[2:]
-        plan = Plan(name, int(steps), int(checkpoints), int(seed))
+        name, arrays, steps, checkpoints, seed, hidden, folder, *more = sys.argv[2:]
+        sizes = tuple(int(size) for size in hidden.split(","))
+        plan = Plan(name, int(steps), int(checkpoints), int(seed), sizes)
         if sys.argv[1] == "train":
             train(plan, Path(arrays), Path(folder))
         else:

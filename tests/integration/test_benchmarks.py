@@ -65,10 +65,11 @@ def test_a_script_runs_at_its_smallest_size(line, tmp_path):
     assert begin(script, told, tmp_path)
 
 
-def test_scores_of_ours_are_trained_tried_and_shown(tmp_path, shared_data):
-    sizes = "--sets random --steps 10 --online 10 --seeds 1 --episodes 1"
-    told = f"--algorithms iql --checkpoints 1 {sizes}".split()
+@pytest.mark.parametrize("algorithm", ["iql", "ro2o", "uni_o4", "rlpd"])
+def test_scores_of_ours_are_trained_tried_and_shown(algorithm, tmp_path, shared_data):
+    sizes = "--sets random --steps 10 --online 10 --seeds 1 --episodes 1 --hidden 8 8"
+    told = f"--algorithms {algorithm} --checkpoints 1 {sizes}".split()
     told += ["--data", str(shared_data), "--work", str(tmp_path / "work")]
     shown = [begin("offline", [part, *told], tmp_path) for part in PARTS][-1]
     assert "| random (" in shown
-    assert "| iql |" in shown
+    assert f"| {algorithm} |" in shown
