@@ -6,10 +6,11 @@
 Gymnasium's Pendulum, logs of a half-trained SAC. The same code with terms left out: two
 critics, an ensemble, the ensemble with its penalty, and RO2O. Online from an empty
 replay, after a warm-up. Returns offline, the dip (the least return of the first online
-steps, less the offline one), the return under disturbed readings, before and after
-going on, how far the ensemble is apart at perturbed states, and the processor time of
-1,000 online updates. Ablations, by name: one term less, 2 or 10 critics, other radii.
-One line of JSON per run goes to --out; what is there is not run again.
+steps, less the offline one), the return with readings off by up to 0.05, 0.2 and 0.5,
+before and after going on, how far the ensemble is apart at perturbed states, and the
+processor time of 1,000 online updates. Ablations, by name: one term less, 2 or 10
+critics, other radii. One line of JSON per run goes to --out; what is there is not run
+again.
 """
 
 from __future__ import annotations
@@ -47,11 +48,16 @@ COLUMNS = (
     "dip",
     "end",
     "disturbed",
+    "disturbed_0.2",
+    "disturbed_0.5",
     "disturbed_online",
+    "disturbed_0.2_online",
+    "disturbed_0.5_online",
     "disagreement",
     "online_s",
 )
-NOISE, RADIUS = 0.05, 0.01
+NOISES = {0.05: "disturbed", 0.2: "disturbed_0.2", 0.5: "disturbed_0.5"}
+RADIUS = 0.01
 EVERY, DIP = 1_000, 5_000  # online steps: between scores, and those of the dip
 
 
@@ -64,7 +70,7 @@ def run(
     for _ in range(args.updates):
         learner.update(logs.sample(rng))
     offline = claims.score(env, learner, episodes=args.episodes)
-    noisy = claims.score(env, learner, episodes=args.episodes, noise=NOISE)
+    noisy = disturbed(env, learner, args.episodes)
     apart = disagreement(learner, logs)
     off = WITHOUT if name == "ro2o_not_online" else {}
     learner = claims.go_on(learner, env, logs, phase="online", **off)
@@ -75,15 +81,23 @@ def run(
         "method": name,
         "seed": seed,
         "offline": offline,
-        "disturbed": noisy,
         "disagreement": apart,
         "dip": min(curve[: max(1, DIP // EVERY)], default=offline) - offline,
         "online": curve,
         "end": curve[-1] if curve else None,
-        "disturbed_online": claims.score(
-            env, learner, episodes=args.episodes, noise=NOISE
-        ),
         "online_s": 1000 * clock.seconds / updates,
+        **noisy,
+        **disturbed(env, learner, args.episodes, "_online"),
+    }
+
+
+def disturbed(
+    env: gymnasium.Env, learner: Learner, episodes: int, when: str = ""
+) -> dict[str, float]:
+    """Return the mean return for each size of noise on readings."""
+    return {
+        f"{name}{when}": claims.score(env, learner, episodes=episodes, noise=noise)
+        for noise, name in NOISES.items()
     }
 
 
