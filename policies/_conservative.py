@@ -32,7 +32,9 @@ from ._checks import check_reward
 from ._learner import Inputs, Mean, Rim, minimize, minimize_sum
 from ._losses import cloning_loss, critic_loss
 from ._nets import polyak_update, squash, squashed_density
+from ._random import uniform
 from ._soft import SoftConfig, SoftLearner, multiplier_loss
+from ._together import TogetherLearner
 
 _CACHED_ROWS = 2048  # whose activations stay in a processor's cache, 2 x 256 wide
 
@@ -68,6 +70,10 @@ class Proposals(NamedTuple):
     action: Tensor  # (3N, B, A): uniform, of pi(. | s), of pi(. | s')
     log_density: Tensor  # (3N, B)
 
+    def of(self, states: slice) -> Proposals:
+        """Return those at some of the states."""
+        return Proposals(self.action[..., states, :], self.log_density[..., states])
+
 
 class Part(NamedTuple):
     """Some states of a batch, B of them."""
@@ -77,6 +83,7 @@ class Part(NamedTuple):
     proposals: Proposals  # (3N, B, ...)
     td_target: Tensor  # (B,)
     bound: Tensor | None  # (B,), least worth of the policy's proposals
+    start: Tensor | None  # (K, B), 0 to 1, where drawing some of the actions begins
 
 
 class Ratings(NamedTuple):
@@ -87,16 +94,30 @@ class Ratings(NamedTuple):
 
 
 def soft_maximum(q: Tensor, log_density: Tensor) -> Tensor:
-    """Return log sum_i exp(Q_i - log p_i), (K, B), of `q` (K, N, B)."""
-    return (q - log_density).logsumexp(-2)
+    """Return log sum_i exp(Q_i - log p_i), (..., K, B).
+
+    Args:
+        q: (..., K, N, B).
+        log_density: (..., N, B).
+    """
+    return _above(q, log_density).logsumexp(-2)
+
+
+def _above(q: Tensor, log_density: Tensor) -> Tensor:
+    return q - log_density.unsqueeze(-3)
 
 
 def penalty(soft_max: Tensor, logged: Tensor) -> Tensor:
-    """Return how far (K,) critics rate the soft maximum above the data; (K, B) both."""
+    """Return how far critics (..., K) rate the soft maximum above the data.
+
+    Both are (..., K, B).
+    """
     return (soft_max - logged).mean(-1)
 
 
-class ConservativeLearner(SoftLearner[AnyConservative]):
+class ConservativeLearner(
+    SoftLearner[AnyConservative], TogetherLearner[AnyConservative]
+):
     """The networks of CQL and their update."""
 
     def _begin_multipliers(self) -> dict[str, float]:
@@ -118,7 +139,7 @@ class ConservativeLearner(SoftLearner[AnyConservative]):
         self._improve_policy(inputs, mean, log_std)
         weight, ratings = self._weight(), list[Ratings]()
         losses = (
-            self._critic_loss(part, weight, len(td_target), ratings)
+            self._critic_loss(part, weight, td_target.shape[-1], ratings)
             for part in self._parts(inputs, proposals, td_target, bound)
         )
         minimize_sum(losses, self._critic_adam)
@@ -145,31 +166,36 @@ class ConservativeLearner(SoftLearner[AnyConservative]):
         bound: Tensor | None,
     ) -> Iterator[Part]:
         """Yield the batch, a few states at a time where the device's cache is small."""
-        size = len(td_target)
-        rows = 3 * self._config.samples + 1  # per state
+        size = td_target.shape[-1]
+        rows = math.prod(self._lead) * (3 * self._config.samples + 1)  # per state
+        start = None
+        if self._config.gradient_samples:
+            shape = (*self._lead, self._config.critics, size)
+            start = uniform(self._rng, shape, 0.0, 1.0)
         many = size if self._device.type != "cpu" else max(1, _CACHED_ROWS // rows)
         for begin in range(0, size, many):
             some = slice(begin, begin + many)
             yield Part(
-                inputs.observation[some],
-                inputs.action[some],
-                Proposals(proposals.action[:, some], proposals.log_density[:, some]),
-                td_target[some],
-                None if bound is None else bound[some],
+                inputs.observation[..., some, :],
+                inputs.action[..., some, :],
+                proposals.of(some),
+                td_target[..., some],
+                None if bound is None else bound[..., some],
+                None if start is None else start[..., some],
             )
 
     def _critic_loss(
         self, part: Part, weight: Tensor, size: int, ratings: list[Ratings]
     ) -> Tensor:
         """Return what `part` adds to the loss of `size` states; note its ratings."""
-        if self._config.gradient_samples:
-            soft_max, logged = self._sampled_soft_maximum(part)
-        else:
+        if part.start is None:
             soft_max, logged = self._soft_maximum(part)
+        else:
+            soft_max, logged = self._sampled_soft_maximum(part, part.start)
         ratings.append(Ratings(soft_max.detach(), logged.detach()))
         loss = critic_loss(logged, part.td_target)
-        loss = loss + weight * penalty(soft_max, logged).sum()
-        return loss * (len(part.td_target) / size)
+        loss = loss + weight * penalty(soft_max, logged).sum(-1)
+        return loss * (part.td_target.shape[-1] / size)
 
     def _bound(self, batch: Batch) -> Tensor | None:
         """Return the least worth (B,) of the policy's proposals, if there is one."""
@@ -177,39 +203,44 @@ class ConservativeLearner(SoftLearner[AnyConservative]):
 
     def _td_target(self, inputs: Inputs, mean: Tensor, log_std: Tensor) -> Tensor:
         """Return the regression target of the critic (B,)."""
-        size, config = len(inputs.reward), self._config
-        after, mean, log_std = inputs.observations[size:], mean[size:], log_std[size:]
-        if not config.max_backup:
+        size, samples = inputs.reward.shape[-1], self._config.samples
+        after, mean, log_std = (
+            both[..., size:, :] for both in (inputs.observations, mean, log_std)
+        )
+        if not self._config.max_backup:
             action, log_prob = squash(mean, log_std, self._noise(size))
-            future = self._future(after, action, log_prob)
-        else:
-            noise = self._noise(config.samples, size)
-            action, log_prob = squash(mean, log_std, noise)
-            many = after.expand(config.samples, -1, -1).flatten(0, 1)
-            future = self._future(many, action.flatten(0, 1), log_prob.flatten())
-            future = future.view(config.samples, size).amax(0)
-        return inputs.td_target(future)
+            return inputs.td_target(self._future(after, action, log_prob))
+        noise = self._noise(samples, size)
+        moments = mean.unsqueeze(-3), log_std.unsqueeze(-3)
+        action, log_prob = squash(*moments, noise)
+        many = after.unsqueeze(-3).expand(*action.shape[:-1], -1).flatten(-3, -2)
+        future = self._future(many, action.flatten(-3, -2), log_prob.flatten(-2))
+        each = torch.unflatten(future, -1, (samples, size))
+        return inputs.td_target(each.amax(-2))
 
     def _proposals(self, inputs: Inputs, mean: Tensor, log_std: Tensor) -> Proposals:
         """Draw actions to estimate the soft maximum at each observation by."""
-        size, samples = len(inputs.reward), self._config.samples
-        here, after = mean[:size], mean[size:]
-        here_std, after_std = log_std[:size], log_std[size:]
-        goes_on = inputs.discount[:, None] > 0
-        centre = torch.cat((here, torch.where(goes_on, after, here)))
-        spread = torch.cat((here_std, torch.where(goes_on, after_std, here_std)))
-        drawn, log_prob = squash(centre, spread, self._noise(samples, 2 * size))
-        uniform = torch.empty_like(drawn[:, :size])
-        uniform.uniform_(-1.0, 1.0, generator=self._rng)
-        flat = torch.full_like(log_prob[:, :size], -uniform.shape[-1] * math.log(2.0))
+        size, samples = inputs.reward.shape[-1], self._config.samples
+        goes_on = inputs.discount.unsqueeze(-1) > 0
+
+        def proposed(moment: Tensor) -> Tensor:
+            here, after = moment.chunk(2, dim=-2)
+            both = torch.cat((here, torch.where(goes_on, after, here)), dim=-2)
+            return both.unsqueeze(-3)
+
+        noise = self._noise(samples, 2 * size)
+        drawn, log_prob = squash(proposed(mean), proposed(log_std), noise)
+        anything = uniform(self._rng, drawn[..., :size, :].shape, -1.0, 1.0)
+        flat = -drawn.shape[-1] * math.log(2.0)
+        flat_log_prob = torch.full_like(log_prob[..., :size], flat)
         return Proposals(
-            torch.cat((uniform, *drawn.chunk(2, dim=1))),
-            torch.cat((flat, *log_prob.chunk(2, dim=1))),
+            torch.cat((anything, *drawn.chunk(2, dim=-2)), dim=-3),
+            torch.cat((flat_log_prob, *log_prob.chunk(2, dim=-1)), dim=-2),
         )
 
     def _improve_policy(self, inputs: Inputs, mean: Tensor, log_std: Tensor) -> None:
-        size = len(inputs.reward)
-        mean, log_std = mean[:size], log_std[:size]
+        size = inputs.reward.shape[-1]
+        mean, log_std = mean[..., :size, :], log_std[..., :size, :]
         action, log_prob = squash(mean, log_std, self._noise(size))
         cloning = None
         if self._updates < self._config.cloning_steps:
@@ -218,39 +249,47 @@ class ConservativeLearner(SoftLearner[AnyConservative]):
 
     def _soft_maximum(self, part: Part) -> tuple[Tensor, Tensor]:
         """Return the soft maximum at each observation, and Q of the data; (K, B)."""
-        every = torch.cat((part.action[None], part.proposals.action))
+        logged = part.action.unsqueeze(-3)
+        every = torch.cat((logged, part.proposals.action), dim=-3)
         q = self._values(part.observation, every)
-        logged, sampled = q[:, 0], self._calibrated(q[:, 1:], part.bound)
-        return soft_maximum(sampled, part.proposals.log_density), logged
+        sampled = self._calibrated(q[..., 1:, :], part.bound)
+        return soft_maximum(sampled, part.proposals.log_density), q[..., 0, :]
 
-    def _sampled_soft_maximum(self, part: Part) -> tuple[Tensor, Tensor]:
+    def _sampled_soft_maximum(self, part: Part, start: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same, whose gradient is that at some of the actions."""
         here, (proposed, log_density) = part.observation, part.proposals
         with torch.no_grad():
             q = self._calibrated(self._values(here, proposed), part.bound)
             value = soft_maximum(q, log_density)
-            weight = (q - log_density).softmax(-2)
-            index = draw(weight, self._config.gradient_samples, self._rng)  # (K, m, B)
-        states = torch.arange(index.shape[-1], device=index.device)
-        logged = part.action.expand(len(index), 1, -1, -1)
-        q = self._values(here, torch.cat((logged, proposed[index, states]), dim=1))
-        mean = self._calibrated(q[:, 1:], part.bound, index).mean(1)
-        return value + mean - mean.detach(), q[:, 0]
+            weight = _above(q, log_density).softmax(-2)
+            index = draw(weight, self._config.gradient_samples, start)  # (K, m, B)
+        every = torch.cat((part.action.unsqueeze(-3), proposed), dim=-3)
+        numbers = torch.cat((torch.zeros_like(index[..., :1, :]), index + 1), dim=-2)
+        own = every.unsqueeze(-4).take_along_dim(numbers.unsqueeze(-1), dim=-3)
+        q = self._values(here, own)
+        mean = self._calibrated(q[..., 1:, :], part.bound, index).mean(-2)
+        return value + mean - mean.detach(), q[..., 0, :]
 
     def _values(self, observation: Tensor, actions: Tensor) -> Tensor:
-        """Return Q (K, N, B) of `actions` (N, B, A), or of each critic's own."""
-        here = observation.expand(*actions.shape[:-1], -1)
+        """Return Q (..., K, N, B) at `observation` (..., B, O).
+
+        Of `actions` (..., N, B, A), or of each critic's own (..., K, N, B, A).
+        """
+        here = observation
+        while here.dim() < actions.dim():
+            here = here.unsqueeze(-3)
+        here = here.expand(*actions.shape[:-1], -1)
         q = self.critic.q(here.flatten(-3, -2), actions.flatten(-3, -2))
-        return q.view(len(q), *actions.shape[-3:-1])
+        return torch.unflatten(q, -1, actions.shape[-3:-1])
 
     def _calibrated(
         self, q: Tensor, bound: Tensor | None, index: Tensor | None = None
     ) -> Tensor:
-        """Return `q` (K, N, B) of the proposals numbered `index`, None: of all."""
+        """Return `q` (..., K, N, B) of the proposals numbered `index`, None: of all."""
         if bound is None:
             return q
         if index is None:
-            index = torch.arange(q.shape[1], device=q.device)[:, None]
+            index = torch.arange(q.shape[-2], device=q.device).unsqueeze(-1)
         return calibrate(q, bound, index >= self._config.samples)
 
     def _weight(self) -> Tensor:
@@ -261,7 +300,7 @@ class ConservativeLearner(SoftLearner[AnyConservative]):
         return alpha
 
     def _follow(self, gap: Tensor) -> None:
-        """Let the penalty's multiplier, if there is one, follow gaps (K,)."""
+        """Let the penalty's multiplier, if there is one, follow gaps (..., K)."""
         if self._config.gap is not None:
             excess = self._config.alpha * (gap - self._config.gap)
             loss = multiplier_loss(self.multipliers["penalty"](), excess)
@@ -269,20 +308,20 @@ class ConservativeLearner(SoftLearner[AnyConservative]):
 
 
 def calibrate(q: Tensor, bound: Tensor, own: Tensor) -> Tensor:
-    """Return `q` (K, N, B), at least `bound` (B,) for the policy's `own` actions.
+    """Return `q` (..., K, N, B), at least `bound` (..., B) for `own` actions of pi.
 
     Section 4 of arXiv:2303.05479; uniform actions stay.
     """
-    return torch.where(own, torch.maximum(q, bound), q)
+    return torch.where(own, torch.maximum(q, bound[..., None, None, :]), q)
 
 
-def draw(weight: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Return `count` indices (K, count, B), drawn by `weight` (K, N, B), sum 1.
+def draw(weight: Tensor, count: int, start: Tensor) -> Tensor:
+    """Return indices (..., count, B), drawn by `weight` (..., N, B), whose sum is 1.
 
-    Systematic: how often one is drawn differs by less than 1 from count * weight.
+    Systematic: how often one is drawn differs by less than 1 from count * weight, by
+    chance as `start` (..., B) is, from within 0 and 1.
     """
-    edges = weight.cumsum(-2).transpose(-2, -1).contiguous()  # (K, B, N)
-    start = torch.rand((*edges.shape[:2], 1), generator=rng, device=weight.device)
+    edges = weight.cumsum(-2).transpose(-2, -1).contiguous()  # (..., B, N)
     steps = torch.arange(count, device=weight.device)
-    drawn = torch.searchsorted(edges, (start + steps) / count)
+    drawn = torch.searchsorted(edges, (start.unsqueeze(-1) + steps) / count)
     return drawn.clamp_(max=weight.shape[-2] - 1).transpose(-2, -1)

@@ -18,7 +18,12 @@ def critic_loss(qs: Tensor, td_target: Tensor) -> Tensor:
         qs: (..., K, B).
         td_target: (..., B).
     """
-    return (qs - td_target.unsqueeze(-2)).square().mean(-1).sum(-1)
+    return critic_losses(qs, td_target.unsqueeze(-2))
+
+
+def critic_losses(qs: Tensor, td_targets: Tensor) -> Tensor:
+    """Return the same where each critic may have its own target (..., K or 1, B)."""
+    return (qs - td_targets).square().mean(-1).sum(-1)
 
 
 def value_loss(q: Tensor, v: Tensor, expectile: float) -> Tensor:

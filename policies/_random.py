@@ -31,6 +31,13 @@ def bernoulli(rng: Rng, shape: tuple[int, ...], chance: float) -> Tensor:
     return _filled(rng, shape, lambda part, own: part.bernoulli_(chance, generator=own))
 
 
+def permutation(rng: Rng, count: int) -> Tensor:
+    """Return the numbers 0 to `count` - 1 in some order, of each run its own."""
+    if isinstance(rng, torch.Generator):
+        return torch.randperm(count, generator=rng, device=rng.device)
+    return torch.stack([permutation(own, count) for own in rng])
+
+
 def _filled(
     rng: Rng, shape: tuple[int, ...], fill: Callable[[Tensor, torch.Generator], Tensor]
 ) -> Tensor:

@@ -17,33 +17,39 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ._random import Rng, uniform
+
 
 def near(
-    here: Tensor, radius: float, samples: int, rng: torch.Generator, *, shared: bool
+    here: Tensor, radius: float, samples: int, rng: Rng, *, shared: bool
 ) -> Tensor:
-    """Return states (N, B, O) within `radius` of `here` (B, O), in every element.
+    """Return states (..., N, B, O) within `radius` of `here` (..., B, O).
 
-    With `shared`, the same N steps lead away from every state.
+    In every element. With `shared`, the same N steps lead away from every state.
     """
-    size, width = here.shape
-    moved = torch.empty(samples, 1 if shared else size, width, device=here.device)
-    return here + moved.uniform_(-radius, radius, generator=rng)
+    *lead, size, width = here.shape
+    shape = (*lead, samples, 1 if shared else size, width)
+    return here.unsqueeze(-3) + uniform(rng, shape, -radius, radius)
 
 
 @torch.no_grad()
 def worst(states: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return, of `states` (N, B, O), those (B, O) of the largest `change` (N, B)."""
-    rows = torch.arange(states.shape[1], device=states.device)
-    return states[change(states).argmax(0), rows]
+    """Return, of `states` (..., N, B, O), those of the largest `change` (..., N, B).
+
+    One at each state, (..., 1, B, O).
+    """
+    largest = change(states).argmax(-2, keepdim=True)
+    return states.take_along_dim(largest.unsqueeze(-1), dim=-3)
 
 
 def roughness(shift: Tensor, downward: float) -> Tensor:
-    """Return the mean square (..., B) over critics of `shift` (K, ..., B), weighted.
+    """Return the mean square over critics of `shift` (..., K, N, B), (..., N, B).
 
-    Upwards, where a perturbed state is rated above the true one, by 1 - `downward`.
+    Upwards, where a perturbed state is rated above the true one, it weighs
+    1 - `downward`, downwards `downward`.
     """
     up, down = shift.relu().square(), (-shift).relu().square()
-    return ((1.0 - downward) * up + downward * down).mean(0)
+    return ((1.0 - downward) * up + downward * down).mean(-3)
 
 
 def divergence(
@@ -60,9 +66,9 @@ def divergence(
 
 
 def pull_down(qs: Tensor, deviations: float) -> Tensor:
-    """Mean square () of what `qs` (K, ..., B) are above themselves less deviations.
+    """Mean square (...,) of what `qs` (..., K, N, B) are above those less deviations.
 
     The lower end is a constant, or the ensemble would agree in order to be left alone.
     """
-    lower = (qs - deviations * qs.std(0)).detach()
-    return (qs - lower).square().mean()
+    lower = (qs - deviations * qs.std(-3, keepdim=True)).detach()
+    return (qs - lower).square().mean((-3, -2, -1))

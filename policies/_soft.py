@@ -29,6 +29,7 @@ from ._nets import (
     polyak_update,
     squash,
 )
+from ._random import permutation
 from ._settings import Settings
 
 _LOG_LIMIT = math.log(1e6)  # of multipliers, either way
@@ -128,9 +129,9 @@ class SoftLearner(TorchLearner[AnySoft]):
         """Take a gradient step on the critic, and now and then on the policy."""
         check_reward(batch)
         inputs = self._inputs(batch)
-        here, after = inputs.observations.chunk(2)
+        here, after = inputs.observations.chunk(2, dim=-2)
         with torch.no_grad():
-            noise = self._noise(len(after))
+            noise = self._noise(after.shape[-2])
             action, log_prob = squash(*self.policy.moments(after), noise)
             future = self._future(after, action, log_prob)
             td_target = inputs.td_target(future)
@@ -139,7 +140,7 @@ class SoftLearner(TorchLearner[AnySoft]):
         minimize(loss, self._critic_adam)
         polyak_update(self.target, self.critic, self._config.target_rate)
         if self._updates % self._config.policy_period == 0:
-            noise = self._noise(len(here))
+            noise = self._noise(here.shape[-2])
             action, log_prob = squash(*self.policy.moments(here), noise)
             self._improve(here, action, log_prob)
         self._updates += 1
@@ -155,18 +156,24 @@ class SoftLearner(TorchLearner[AnySoft]):
         """Return the value (B,) of `action` (B, A), drawn at `after`."""
         value = self._least(after, action)
         if self._config.entropy_backup:
-            value = value - self.multipliers["temperature"]() * log_prob
+            value = value - self._entropy_cost(log_prob)
         return value
+
+    def _entropy_cost(self, log_prob: Tensor) -> Tensor:
+        """Return t log pi, (..., B) as `log_prob` is."""
+        temperature: Tensor = self.multipliers["temperature"]().detach()
+        return temperature.unsqueeze(-1) * log_prob
 
     def _least(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return the least answer (B,) of some, or all, target critics."""
-        config, some = self._config, None
-        if config.least_of < config.critics:
-            order = torch.randperm(
-                config.critics, generator=self._rng, device=self._device
-            )
-            some = order[: config.least_of]
-        return self.target.q(observation, action, some).amin(0)
+        config = self._config
+        if config.least_of == config.critics:
+            return self.target.q(observation, action).amin(-2)
+        some = permutation(self._rng, config.critics)[..., : config.least_of]
+        if not self._lead:
+            return self.target.q(observation, action, some).amin(-2)
+        every = self.target.q(observation, action)
+        return every.take_along_dim(some.unsqueeze(-1), dim=-2).amin(-2)
 
     def _improve(
         self,
@@ -186,10 +193,10 @@ class SoftLearner(TorchLearner[AnySoft]):
         temperature = self.multipliers["temperature"]
         if extra is None:
             qs = self.critic.q(here, action)
-            q = qs.amin(0) if self._config.policy_critic == "least" else qs.mean(0)
+            q = qs.amin(-2) if self._config.policy_critic == "least" else qs.mean(-2)
             loss = policy_loss(q, log_prob, temperature().detach())
         else:
-            loss = extra + (temperature().detach() * log_prob).mean(-1).sum()
+            loss = extra + self._entropy_cost(log_prob).mean(-1)
         minimize(loss, self._policy_adam)
         self._seldom = {"loss/policy": Mean(loss), "entropy": Mean(-log_prob)}
         if self._config.tune_temperature:

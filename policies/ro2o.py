@@ -45,10 +45,11 @@ from robostack.learner import Batch, LearnerError, Statistics
 
 from ._checks import check_reward
 from ._learner import Inputs, Mean, Rim, minimize
-from ._losses import critic_loss
+from ._losses import critic_losses
 from ._nets import Mlp, polyak_update, squash
 from ._robust import divergence, near, pull_down, roughness, worst
 from ._soft import SoftConfig, SoftLearner, multiplier_loss, policy_loss
+from ._together import TogetherLearner
 
 NEEDS_REWARD = True
 _HIDDEN_BIAS = 0.1  # beginnings as of EDAC (An et al., 2021; arXiv:2110.01548)
@@ -111,7 +112,7 @@ def begin(net: Mlp, last: float, rng: torch.Generator) -> None:
         parameter.uniform_(-last, last, generator=rng)
 
 
-class Learner(SoftLearner[Config]):
+class Learner(SoftLearner[Config], TogetherLearner[Config]):
     """The networks of RO2O and their update."""
 
     def _build(self, statistics: Statistics) -> None:
@@ -125,9 +126,9 @@ class Learner(SoftLearner[Config]):
         check_reward(batch)
         inputs, config = self._inputs(batch), self._config
         policy_metrics = self._improve_policy(inputs)
-        td_target = self._td_target(inputs)
+        td_targets = self._td_targets(inputs)
         qs = self.critic.q(inputs.observation, inputs.action)
-        td_loss = critic_loss(qs, td_target)
+        td_loss = critic_losses(qs, td_targets)
         rough, (pull, spread) = self._roughness(inputs, qs), self._pull(inputs)
         loss = td_loss + config.critic_smoothing * rough + config.penalty * pull
         minimize(loss, self._critic_adam)
@@ -148,7 +149,7 @@ class Learner(SoftLearner[Config]):
         here, config = inputs.observation, self._config
         temperature = self.multipliers["temperature"]
         mean, log_std = self.policy.moments(here)
-        action, log_prob = squash(mean, log_std, self._noise(len(here)))
+        action, log_prob = squash(mean, log_std, self._noise(here.shape[-2]))
         if config.tune_temperature:
             shortfall = config.target_entropy * action.shape[-1] + log_prob
             falling = multiplier_loss(temperature.log, shortfall)
@@ -156,7 +157,8 @@ class Learner(SoftLearner[Config]):
         value = self._sought(self.critic.q(here, action))
         loss = policy_loss(value, log_prob, temperature().detach())
         if config.cloning:
-            loss = loss + config.cloning * (action - inputs.action).square().mean()
+            apart = (action - inputs.action).square().mean((-2, -1))
+            loss = loss + config.cloning * apart
         jump = self._jump(here, mean, log_std)
         minimize(loss + config.policy_smoothing * jump, self._policy_adam)
         return {
@@ -167,74 +169,81 @@ class Learner(SoftLearner[Config]):
         }
 
     def _sought(self, qs: Tensor) -> Tensor:
-        """Return what the policy seeks (B,) of what the critics say (K, B)."""
+        """Return what the policy seeks (..., B) of what critics say (..., K, B)."""
         if self._config.policy_critic == "least":
-            return qs.amin(0)
-        return qs.mean(0) - self._config.deviations * qs.std(0)
+            return qs.amin(-2)
+        return qs.mean(-2) - self._config.deviations * qs.std(-2)
 
     @torch.no_grad()
-    def _td_target(self, inputs: Inputs) -> Tensor:
-        """Return the regression target (B,) of all critics, or (K, B) of each."""
-        after = inputs.observations[len(inputs.reward) :]
-        action, log_prob = squash(*self.policy.moments(after), self._noise(len(after)))
+    def _td_targets(self, inputs: Inputs) -> Tensor:
+        """Return the regression target (..., 1, B) of all critics, or (..., K, B)."""
+        size = inputs.reward.shape[-1]
+        after = inputs.observations[..., size:, :]
+        action, log_prob = squash(*self.policy.moments(after), self._noise(size))
         if self._config.td_target == "least":
-            return inputs.td_target(self._future(after, action, log_prob))
-        future = self.target.q(after, action)
-        if self._config.entropy_backup:
-            future = future - self.multipliers["temperature"]() * log_prob
-        return inputs.td_target(future)
+            future = self._future(after, action, log_prob).unsqueeze(-2)
+        else:
+            future = self.target.q(after, action)
+            if self._config.entropy_backup:
+                future = future - self._entropy_cost(log_prob).unsqueeze(-2)
+        reward, discount = inputs.reward.unsqueeze(-2), inputs.discount.unsqueeze(-2)
+        return reward + discount * future
 
     def _jump(self, here: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-        """Return the mean () of how far the policy changes at the worst states near."""
+        """Return the mean (...,) of how far the policy changes at the worst states."""
         config = self._config
         if not (config.policy_smoothing and config.policy_radius):
-            return torch.zeros((), device=self._device)
+            return self._zero()
 
         def change(states: Tensor) -> Tensor:
-            return divergence(mean, log_std, *self._moments(states))
+            true = mean.unsqueeze(-3), log_std.unsqueeze(-3)
+            return divergence(*true, *self._moments(states))
 
         states = self._near(here, config.policy_radius)
-        return change(worst(states, change)).mean()
+        return change(worst(states, change)).mean((-2, -1))
 
     def _roughness(self, inputs: Inputs, qs: Tensor) -> Tensor:
-        """Return the mean () of how far critics shift at the worst states near."""
+        """Return the mean (...,) of how far critics shift at the worst states near."""
         config = self._config
         if not (config.critic_smoothing and config.critic_radius):
-            return torch.zeros((), device=self._device)
+            return self._zero()
 
         def shift(states: Tensor) -> Tensor:
-            action = inputs.action.expand(*states.shape[:-1], -1)
-            here = qs if states.dim() == 2 else qs[:, None]
-            return roughness(self._values(states, action) - here, config.downward)
+            action = inputs.action.unsqueeze(-3).expand(*states.shape[:-1], -1)
+            apart = self._values(states, action) - qs.unsqueeze(-2)
+            return roughness(apart, config.downward)
 
         states = self._near(inputs.observation, config.critic_radius)
-        return shift(worst(states, shift)).mean()
+        return shift(worst(states, shift)).mean((-2, -1))
 
     def _pull(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Return the penalty () at states near, and the ensemble's deviation there."""
+        """Return the penalty (...,) at states near, and how far critics are apart."""
         config = self._config
         if not config.penalty:
-            nothing = torch.zeros((), device=self._device)
-            return nothing, nothing
+            return self._zero(), self._zero()
         with torch.no_grad():
             states = self._near(inputs.observation, config.penalty_radius)
-            noise = self._noise(*states.shape[:2])
+            noise = self._noise(*states.shape[-3:-1])
             action, _ = squash(*self._moments(states), noise)
         qs = self._values(states, action)
-        return pull_down(qs, pessimism(config, self._updates)), qs.detach().std(0)
+        return pull_down(qs, pessimism(config, self._updates)), qs.detach().std(-3)
+
+    def _zero(self) -> Tensor:
+        """Return a term (...,) that is left out."""
+        return torch.zeros(self._lead, device=self._device)
 
     def _near(self, here: Tensor, radius: float) -> Tensor:
-        """Return states (N, B, O) drawn around `here` (B, O)."""
+        """Return states (..., N, B, O) drawn around `here` (..., B, O)."""
         shared, samples = self._config.shared_perturbations, self._config.samples
         return near(here, radius, samples, self._rng, shared=shared)
 
     def _moments(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the policy's moments (..., B, A) at `observation` (..., B, O)."""
-        mean, log_std = self.policy.moments(observation.flatten(0, -2))
-        shape = (*observation.shape[:-1], -1)
-        return mean.view(shape), log_std.view(shape)
+        """Return the policy's moments (..., N, B, A) at `observation`."""
+        mean, log_std = self.policy.moments(observation.flatten(-3, -2))
+        shape = observation.shape[-3:-1]
+        return torch.unflatten(mean, -2, shape), torch.unflatten(log_std, -2, shape)
 
     def _values(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Return Q (K, ..., B) of `action` (..., B, A) at `observation` (..., B, O)."""
-        qs = self.critic.q(observation.flatten(0, -2), action.flatten(0, -2))
-        return qs.view(len(qs), *observation.shape[:-1])
+        """Return Q (..., K, N, B) of `action` (..., N, B, A) at `observation`."""
+        qs = self.critic.q(observation.flatten(-3, -2), action.flatten(-3, -2))
+        return torch.unflatten(qs, -1, observation.shape[-3:-1])

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 RUNS = 3
 UPDATES = 12
-PROMISED = {"bc", "iql", "td3_bc", "awac", "famo2o"}
+PROMISED = {"bc", "iql", "td3_bc", "awac", "famo2o", "cql", "cal_ql", "ro2o"}
 JOINING = [
     name
     for name in ALGORITHMS
@@ -25,8 +25,27 @@ WAYS = {
     "bc": [{}, {"head": "deterministic"}],
     "awac": [{}, {"samples": 2, "weights": "batch"}],
     "famo2o": [{}, {"base": "awac"}, {"phase": "online"}],
+    "cql": [
+        {},
+        {"gradient_samples": 3, "gap": 1.0},
+        {"max_backup": True, "cloning_steps": 4, "entropy_backup": True},
+        {"critics": 3, "policy_critic": "mean"},
+    ],
+    "cal_ql": [{}, {"gradient_samples": 4}],
+    "ro2o": [
+        {},
+        {"td_target": "own", "cloning": 0.5, "policy_critic": "mean"},
+        {"phase": "online", "penalty": 0.0, "shared_perturbations": False},
+        {"policy_smoothing": 0.0, "critic_smoothing": 0.0},
+    ],
 }
 OTHERWISE = {"dropout": 0.1, "action_frame": "delta", "normalize": True}
+
+
+def otherwise(name):
+    """Return those of the settings that the algorithm has."""
+    known = plugins.load("policies", name).Config.__struct_fields__
+    return {key: value for key, value in OTHERWISE.items() if key in known}
 
 
 def _cases(ways):
@@ -40,12 +59,13 @@ def _cases(ways):
 def each(case):
     """Mark a test as one of every algorithm."""
     return pytest.mark.parametrize(
-        ("algorithm", "settings"), list(_cases(lambda _: [OTHERWISE]))
+        ("algorithm", "settings"), list(_cases(lambda name: [otherwise(name)]))
     )(case)
 
 
-def learners(algorithm, settings=OTHERWISE):
-    return [make(algorithm, seed=seed, **settings) for seed in range(RUNS)]
+def learners(algorithm, settings=None):
+    told = otherwise(algorithm) if settings is None else settings
+    return [make(algorithm, seed=seed, **told) for seed in range(RUNS)]
 
 
 def batches(seed=0, updates=UPDATES):
@@ -100,7 +120,7 @@ def test_all_that_should_can():
 
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
-    list(_cases(lambda name: [*WAYS.get(name, [{}]), OTHERWISE])),
+    list(_cases(lambda name: [*WAYS.get(name, [{}]), otherwise(name)])),
 )
 def test_runs_that_learn_together_become_what_each_is_alone(algorithm, settings):
     ones, several = learners(algorithm, settings), learners(algorithm, settings)
@@ -197,7 +217,7 @@ def test_only_runs_of_one_kind_at_one_update_can_be_joined(algorithm, settings):
     runs = learners(algorithm)
     others = {
         "one configuration": make(algorithm, seed=1, action_frame="absolute"),
-        "at the same update": make(algorithm, seed=1, **OTHERWISE),
+        "at the same update": make(algorithm, seed=1, **settings),
     }
     others["at the same update"].update(draw(np.random.default_rng(0)))
     for words, other in others.items():

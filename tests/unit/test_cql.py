@@ -20,7 +20,7 @@ def whole(inputs, proposals, bound=None):
     """Return a batch as one part."""
     nothing = torch.zeros(len(inputs.reward))
     return _conservative.Part(
-        inputs.observation, inputs.action, proposals, nothing, bound
+        inputs.observation, inputs.action, proposals, nothing, bound, None
     )
 
 
@@ -112,13 +112,15 @@ def test_a_gradient_at_drawn_actions_is_that_at_all_on_average(robot, bound):
     bounds = None if bound is None else torch.full((8,), bound)
     weights = learner.critic.layers[0].weight
 
-    def step(soft_maximum):
-        soft_max, _ = soft_maximum(whole(inputs, proposals, bounds))
+    def step(soft_maximum, *start):
+        soft_max, _ = soft_maximum(whole(inputs, proposals, bounds), *start)
         (gradient,) = torch.autograd.grad(soft_max.sum(), weights)
         return soft_max.detach(), gradient
 
     value, expected = step(learner._soft_maximum)
-    drawn = [step(learner._sampled_soft_maximum) for _ in range(400)]
+    rng = torch.Generator().manual_seed(0)
+    starts = torch.rand(400, 2, 8, generator=rng)
+    drawn = [step(learner._sampled_soft_maximum, start) for start in starts]
     assert torch.allclose(drawn[0][0], value, atol=1e-5)
     mean = torch.stack([gradient for _, gradient in drawn]).mean(0)
     assert (drawn[0][1] - expected).norm() > 0.1 * expected.norm()
@@ -143,8 +145,9 @@ def test_an_update_in_parts_is_that_of_the_whole_batch(robot, settings, monkeypa
 
 def test_drawn_indices_are_as_many_as_their_weights_say():
     weight = torch.tensor([0.5, 0.0, 0.25, 0.25]).view(1, 4, 1)
-    index = _conservative.draw(weight, 4, torch.Generator().manual_seed(0))
-    assert sorted(index.flatten().tolist()) == [0, 0, 2, 3]
+    for start in (0.1, 0.9):
+        index = _conservative.draw(weight, 4, torch.full((1, 1), start))
+        assert sorted(index.flatten().tolist()) == [0, 0, 2, 3]
 
 
 def test_cal_ql_below_all_values_is_cql(robot):

@@ -120,7 +120,7 @@ def test_the_td_target_is_of_the_least_target_or_of_each_critics_own(robot, kind
     learner = small(robot, td_target=kind, temperature=0.3)
     train(learner, 5)
     inputs = inputs_of(learner)
-    found = again(learner)._td_target(inputs)
+    found = again(learner)._td_targets(inputs)
     after = inputs.observations[6:]
     noise = again(learner)._noise(6)
     action, log_prob = squash(*learner.policy.moments(after), noise)
@@ -128,6 +128,25 @@ def test_the_td_target_is_of_the_least_target_or_of_each_critics_own(robot, kind
     heat = learner.multipliers["temperature"]()
     future = (q.amin(0) if kind == "least" else q) - heat * log_prob
     assert torch.allclose(found, inputs.reward + 0.9 * future, atol=1e-6)
+
+
+def test_each_critic_learns_from_its_own_target(robot, monkeypatch):
+    learner, told, size = small(robot, td_target="own"), [], 6
+    train(learner, 5)
+    td_targets = learner._td_targets
+
+    def noted(inputs):
+        told.append(td_targets(inputs))
+        return told[-1]
+
+    monkeypatch.setattr(learner, "_td_targets", noted)
+    batch = bandit(np.random.default_rng(0), size)
+    inputs = learner._inputs(batch)
+    qs = learner.critic.q(inputs.observation, inputs.action).detach()
+    loss = float(learner.update(batch)["loss/critic"])
+    pairs = zip(qs, told[0], strict=True)
+    own = sum(float((q - target).square().mean()) for q, target in pairs)
+    assert loss == pytest.approx(own, rel=1e-4)
 
 
 def test_the_policy_may_seek_the_mean_less_deviations(robot):

@@ -62,7 +62,7 @@ def test_the_worst_state_is_that_of_the_largest_change_of_its_own():
     found = _robust.worst(states, lambda s: s.square().sum(-1))
     for b in range(7):
         sizes = [float(states[n, b].square().sum()) for n in range(5)]
-        assert torch.equal(found[b], states[sizes.index(max(sizes)), b])
+        assert torch.equal(found[0, b], states[sizes.index(max(sizes)), b])
 
 
 def test_the_gradient_at_the_worst_state_is_that_of_the_maximum():
