@@ -4,7 +4,7 @@
 
     in turn     the learners one after another, each by some updates: what `robostack
                 train --seeds N --in-turn` does
-    together    the same, joined: what it does without that flag
+    together    the same, joined: what it does without that flag, where that gains
 
 Every round times both on the same batches, the one and then the other, and the next
 round the other way round. Printed are the medians over the rounds: updates per second
@@ -51,6 +51,7 @@ def make_batch(robot: RobotSpec, rng: np.random.Generator, size: int) -> Batch:
         float32(rng.normal(size=size)),
         np.full(size, 0.99, np.float32),
         float32(rng.normal(size=shape)),
+        mc_return=float32(rng.normal(size=size)),
     )
 
 

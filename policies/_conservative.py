@@ -120,6 +120,8 @@ class ConservativeLearner(
 ):
     """The networks of CQL and their update."""
 
+    _heavy = True
+
     def _begin_multipliers(self) -> dict[str, float]:
         penalty = {} if self._config.gap is None else {"penalty": 1.0}
         return super()._begin_multipliers() | penalty

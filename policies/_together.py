@@ -38,6 +38,11 @@ class TogetherLearner(TorchLearner[Told]):
     """
 
     _joined: Together | None = None  # who has our tensors
+    _heavy = False  # one update fills the caches of a processor
+
+    def gains(self) -> bool:
+        """Whether runs are faster together, on our device."""
+        return not (self._heavy and self._device.type == "cpu")
 
     def join(self, others: Sequence[Learner]) -> Together:
         """Return what updates this run and `others`, at the same update, together."""

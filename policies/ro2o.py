@@ -115,6 +115,8 @@ def begin(net: Mlp, last: float, rng: torch.Generator) -> None:
 class Learner(SoftLearner[Config], TogetherLearner[Config]):
     """The networks of RO2O and their update."""
 
+    _heavy = True
+
     def _build(self, statistics: Statistics) -> None:
         super()._build(statistics)
         begin(self.policy.mlp, _LAST_OF_POLICY, self._rng)

@@ -92,6 +92,9 @@ class Together(Protocol):
 class Joining(Protocol):
     """What some learners can do beside: learn with others of the same configuration."""
 
+    def gains(self) -> bool:
+        """Whether that is faster than in turn, on the device that it has."""
+
     def join(self, others: Sequence[Learner]) -> Together:
         """Return this run and `others`, which stand at the same update, as one.
 

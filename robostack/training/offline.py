@@ -158,8 +158,8 @@ class Course:
 
     @property
     def joins(self) -> bool:
-        """Whether it can learn together with others of the same recipe."""
-        return isinstance(self.learner, Joining)
+        """Whether it can learn together with others of the same recipe, and gains."""
+        return isinstance(self.learner, Joining) and self.learner.gains()
 
     @property
     def due(self) -> Due:

@@ -237,3 +237,8 @@ def test_what_was_joined_exports_as_it_acts():
     outputs = run(graph_inputs(runs[1], observation, None))
     expected = runs[1].act(observation, None)
     assert np.abs(outputs["action"] - expected).max() <= 1e-5
+
+
+def test_on_a_processor_heavy_algorithms_learn_in_turn():
+    gaining = {name for name in JOINING if learners(name)[0].gains()}
+    assert gaining == set(JOINING) - {"cql", "cal_ql", "ro2o"}
