@@ -139,18 +139,20 @@ def train_one(
     name = folder.parent.name
     dataset = open_dataset(args.work / "sets" / name)
     arrays = np.load(args.work / f"{name}.npz")
-    plan = make_plan(args, algorithm, float(arrays["scale"]))
+    scaled = algorithm in TWINS and algorithm not in UNSCALED
+    scale = float(arrays["scale"]) if scaled else None
+    plan = make_plan(args, algorithm, scale)
     if algorithm in ACTING:
         return online.train(Setting(world(name), "", dataset), folder, plan, options)
-    if plan.reward_scale != 1:
+    if scaled:
         require_same(offline.load_replay(dataset, plan).transitions(), arrays)
     return offline.train(dataset, folder, plan, options)
 
 
-def make_plan(args: argparse.Namespace, algorithm: str, scale: float) -> Recipe:
-    """Return the recipe for locomotion as it is compared."""
+def make_plan(args: argparse.Namespace, algorithm: str, scale: float | None) -> Recipe:
+    """Return the recipe for locomotion as it is compared; `scale` is of rewards."""
     changes = [f"steps={args.steps}", *settings(args, algorithm), SELDOM]
-    if algorithm in TWINS and algorithm not in UNSCALED:
+    if scale is not None:
         changes.append(f"reward_scale={scale!r}")
     return recipe.read(algorithm, "locomotion", changes)
 

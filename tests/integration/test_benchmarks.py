@@ -65,7 +65,7 @@ def test_a_script_runs_at_its_smallest_size(line, tmp_path):
     assert begin(script, told, tmp_path)
 
 
-@pytest.mark.parametrize("algorithm", ["iql", "ro2o", "uni_o4", "rlpd"])
+@pytest.mark.parametrize("algorithm", ["iql", "famo2o", "ro2o", "uni_o4", "rlpd"])
 def test_scores_of_ours_are_trained_tried_and_shown(algorithm, tmp_path, shared_data):
     sizes = "--sets random --steps 10 --online 10 --seeds 1 --episodes 1 --hidden 8 8"
     told = f"--algorithms {algorithm} --checkpoints 1 {sizes}".split()
