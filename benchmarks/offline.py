@@ -211,6 +211,9 @@ def main() -> None:
     parser.add_argument(
         "--hidden", nargs="+", type=int, help="sizes of layers; default: 256 256"
     )
+    parser.add_argument(
+        "--set", nargs="+", default=[], help="settings of ours, beside the recipes"
+    )
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     args = parser.parse_args()
     for number in (args.steps, args.online):

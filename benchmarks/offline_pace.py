@@ -92,7 +92,7 @@ def parser(doc: str, *, rounds: int, updates: int) -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--updates", type=int, default=updates, help="per round")
-    parser.set_defaults(sets=["medium"], hidden=[])
+    parser.set_defaults(sets=["medium"], hidden=[], set=[])
     return parser
 
 

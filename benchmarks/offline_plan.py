@@ -94,6 +94,8 @@ def settings(args: argparse.Namespace, algorithm: str) -> list[str]:
     told = [f"precision={args.precision}", *(TWINS | ALONE).get(algorithm, ())]
     if args.hidden:
         told.append(f"hidden={args.hidden}")
+    if algorithm != "bc":
+        told += args.set
     if algorithm in ACTING:
         rate = args.steps / args.online
         told += [f"updates_per_step={rate}", f"random_steps={args.online // TENTHS}"]

@@ -240,10 +240,11 @@ def make_policy(
     *,
     dropout: float = 0.0,
     stochastic: bool = True,
+    first_log_std: float = 0.0,
 ) -> Deployed[GaussianPolicy]:
     """Return a Gaussian policy of the sizes of `codec`, ready to be deployed."""
     sizes = (len(codec.mean), *hidden, len(codec.low))
-    policy = GaussianPolicy(sizes, rng, dropout=dropout)
+    policy = GaussianPolicy(sizes, rng, dropout=dropout, first_log_std=first_log_std)
     return Deployed(codec, policy, stochastic=stochastic)
 
 

@@ -185,11 +185,13 @@ class GaussianPolicy(nn.Module):
         *,
         lead: tuple[int, ...] = (),
         dropout: float = 0.0,
+        first_log_std: float = 0.0,
     ) -> None:
         super().__init__()
         self.mlp = Mlp(sizes, rng, lead=lead, dropout=dropout)
+        shape = (*lead, 1, sizes[-1])
         self.raw_log_std = nn.Parameter(
-            torch.zeros(*lead, 1, sizes[-1], device=rng.device)
+            torch.full(shape, first_log_std, device=rng.device)
         )
 
     def forward(self, observation: Tensor, *, drop: bool = False) -> Tensor:

@@ -39,3 +39,10 @@ def test_it_learns_the_weighted_mean_of_the_data(robot):
 def test_settings_that_no_run_could_mean_are_refused(robot):
     with pytest.raises(LearnerError, match="samples"):
         make(robot, awac, samples=0)
+
+
+def test_the_spread_begins_where_it_is_told_to(robot):
+    learner = make(robot, awac, first_log_std=-3.0)
+    assert (learner.policy.log_std == -3.0).all()
+    with pytest.raises(LearnerError, match="first_log_std within -5 and 2, got -6"):
+        awac.Config(first_log_std=-6.0)
