@@ -133,6 +133,10 @@ def test_the_td_target_is_of_the_least_target_or_of_each_critics_own(robot, kind
 def test_each_critic_learns_from_its_own_target(robot, monkeypatch):
     learner, told, size = small(robot, td_target="own"), [], 6
     train(learner, 5)
+    with torch.no_grad():  # targets that are far apart
+        learner.target.layers[-1].bias.add_(
+            torch.tensor([-1.0, 0.0, 2.0]).view(3, 1, 1)
+        )
     td_targets = learner._td_targets
 
     def noted(inputs):
@@ -140,7 +144,8 @@ def test_each_critic_learns_from_its_own_target(robot, monkeypatch):
         return told[-1]
 
     monkeypatch.setattr(learner, "_td_targets", noted)
-    batch = bandit(np.random.default_rng(0), size)
+    goes_on = np.full(size, 0.9, np.float32)  # or all targets were the reward
+    batch = bandit(np.random.default_rng(0), size)._replace(discount=goes_on)
     inputs = learner._inputs(batch)
     qs = learner.critic.q(inputs.observation, inputs.action).detach()
     loss = float(learner.update(batch)["loss/critic"])
