@@ -45,6 +45,7 @@ from offline_plan import (  # limits threads first
     settings,
     settings_online,
     stages,
+    world,
 )
 from offline_scores import score, table
 
@@ -169,11 +170,6 @@ def go_on(
     dataset = None if forgets else open_dataset(args.work / "sets" / name)
     setting = Setting(world(name), "", dataset, parent)
     return online.train(setting, folder, plan, options)
-
-
-def world(name: str) -> str:
-    """Return the address of the world of the set `name`."""
-    return f"sim:gym/{SETS[name][0]}"
 
 
 def require_same(batch: Batch, arrays: np.lib.npyio.NpzFile) -> None:

@@ -60,6 +60,11 @@ def load_spec(name: str) -> RobotSpec:
     return plugins.load("sim", "gym").spec(SETS[name][0])
 
 
+def world(name: str) -> str:
+    """Return the address of the world of the set `name`."""
+    return f"sim:gym/{SETS[name][0]}"
+
+
 def runs(args: argparse.Namespace, kinds: list[str]) -> Iterator[tuple[int, str, str]]:
     """Return every seed, set and kind; whole seeds first."""
     return itertools.product(range(args.seeds), args.sets, kinds)

@@ -10,7 +10,16 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from offline_plan import SETS, kinds, load_spec, marks, ours, results, runs, stages
+from offline_plan import (
+    kinds,
+    load_spec,
+    marks,
+    ours,
+    results,
+    runs,
+    stages,
+    world,
+)
 
 from robostack.spec import concatenate
 from robostack.training import checkpoint
@@ -32,7 +41,7 @@ def score_one(args: argparse.Namespace, folder: Path, steps: int) -> None:
     path, name = results(args, folder), folder.parent.name
     if path.exists():
         return
-    returns, arena = {}, open_arena(f"sim:gym/{SETS[name][0]}")
+    returns, arena = {}, open_arena(world(name))
     for step in marks(args, steps):
         policy = load(folder, step)
         tried = evaluate(policy, arena, episodes=args.episodes, seed=EVALUATION_SEED)
