@@ -104,11 +104,17 @@ def table(args: argparse.Namespace) -> None:
 
 
 def cell(args: argparse.Namespace, kind: str, name: str, tail: str) -> str:
-    """Return mean and standard deviation over seeds, and the seeds, that there are."""
+    """Return what `spread` makes of those seeds that there are."""
     folder = args.work / "runs" / kind / name
     paths = [results(args, folder / f"{seed}{tail}") for seed in range(args.seeds)]
     means = [average(path) for path in paths if path.exists()]
     if not means:
         return ""
-    each = ", ".join(f"{mean:.0f}" for mean in means)
-    return f"{statistics.mean(means):.0f} ± {statistics.pstdev(means):.0f} ({each})"
+    return spread(means)
+
+
+def spread(values: list[float]) -> str:
+    """Return mean, deviation of the sample, and each."""
+    each = ", ".join(f"{value:.0f}" for value in values)
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.0f} ± {deviation:.0f} ({each})"

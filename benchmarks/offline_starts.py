@@ -24,7 +24,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 from offline_plan import SETS, TWINS, kinds, load_spec, marks
-from offline_scores import EVALUATION_SEED, load
+from offline_scores import EVALUATION_SEED, load, spread
 
 from robostack.training.evaluate import Arena, Policy, evaluate, open_arena
 
@@ -79,9 +79,7 @@ def measure(args: argparse.Namespace, name: str, kind: str) -> str:
             policies = [load(folder, step) for step in marks(args, args.steps)]
             returns = [go_on(p, env, o) for p in policies for o in observations]
             means.append(statistics.mean(returns))
-        each = ", ".join(f"{mean:.0f}" for mean in means)
-        spread = statistics.pstdev(means)
-        cells.append(f"{statistics.mean(means):.0f} ± {spread:.0f} ({each})")
+        cells.append(spread(means))
     return f"| {name} | {kind} | {' | '.join(cells)} |"
 
 

@@ -20,8 +20,8 @@ Where we differ from the paper, and what it changes:
   has none. Neither was measured.
 - The spread begins at 1; in d3rlpy, for one, at exp(-3) (`first_log_std = -3`). From a
   hopper's random logs narrow policies gain more online, from better ones less: after
-  1,000 steps 170 ± 5 (else 91 ± 27), medium 949 ± 31 (1114 ± 34), medium + expert
-  468 ± 52 (613 ± 124; benchmarks/offline.md).
+  1,000 steps 170 ± 6 (else 91 ± 29), medium 949 ± 38 (1114 ± 41), medium + expert
+  468 ± 64 (613 ± 152; benchmarks/offline.md).
 - Actions are learned in units of the robot's own bounds, or as small steps from where
   the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
   former changes nothing.

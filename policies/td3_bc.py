@@ -7,8 +7,8 @@
     targets  of critic and policy follow, a little, whenever the policy is updated
 
 Weights begin uniform, as in the authors' code, and not orthogonal as elsewhere in this
-project: those cost it two fifths of its return on hopper's random logs (111 ± 15 and
-176 ± 29 after 5,000 updates; benchmarks/offline.md).
+project: those cost it two fifths of its return on hopper's random logs (111 ± 18 and
+176 ± 35 after 5,000 updates; benchmarks/offline.md).
 
 Where we differ from the paper, and what it changes:
 - Actions are learned in units of the robot's own bounds, or as small steps from where
