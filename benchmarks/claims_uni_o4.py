@@ -43,6 +43,7 @@ THREE = PPO | {
 }
 METHODS: dict[str, tuple[str, dict[str, object]]] = {
     "uni_o4": ("uni_o4", THREE),
+    "four": ("uni_o4", THREE | {"members": 4}),
     "one": ("uni_o4", THREE | {"members": 1}),
     "no_gate": ("uni_o4", THREE | {"gate": False}),
     "one_no_gate": ("uni_o4", THREE | {"members": 1, "gate": False}),
@@ -210,11 +211,11 @@ def online(
 ) -> dict[str, object]:
     """Go on by PPO on rollouts; return the scores after each."""
     before = claims.score(env, learner, episodes=args.episodes)
-    phase = {}
-    if hasattr(learner._config, "phase"):
-        phase = {"phase": "online", "schedule": "constant"}
+    phase = {"phase": "online"} if hasattr(learner._config, "phase") else {}
     count = args.online // ROLLOUT
-    learner = claims.go_on(learner, env, memory, steps=count, **phase)
+    learner = claims.go_on(
+        learner, env, memory, steps=count, schedule="constant", **phase
+    )
     judged, curve, clock = gymnasium.make(WORLD), list[float](), claims.Clock()
     for batch in rollouts(learner, env, count, seed):
         clock.update(learner, batch)
