@@ -32,7 +32,7 @@ from ._nets import Mlp
 _LOG_VAR_LOW, _LOG_VAR_HIGH = -10.0, 0.5  # where the learned bounds begin
 _BOUND_WEIGHT = 0.01  # how much the bounds are drawn together
 _MULTIPLIER = np.uint32(0x9E3779B1)  # golden ratio, as hashes use it
-_FIRST_DECAY = 0.25  # weight decay of the first layer, of that of the last
+_DECAYS = (0.25, 0.5, 0.75, 0.75, 1.0)  # of five layers' weights, of that of the last
 _FORGET = 0.01  # of the held-out error, per update
 
 
@@ -194,9 +194,14 @@ def holdout_rate(updates: int) -> float:
 def dynamics_adam(
     dynamics: Dynamics, learning_rate: float, weight_decay: float
 ) -> torch.optim.Adam:
-    """Return Adam whose decay of weights grows from layer to layer, up to the last."""
+    """Return Adam whose decay of weights grows from layer to layer, up to the last.
+
+    Five layers have the authors' decays, others those in between.
+    """
     layers = list(dynamics.mlp.layers)
-    decays = np.linspace(_FIRST_DECAY, 1.0, len(layers)) * weight_decay
+    depth = np.linspace(0.0, 1.0, len(layers))
+    known = np.linspace(0.0, 1.0, len(_DECAYS))
+    decays = np.interp(depth, known, _DECAYS) * weight_decay
     groups = [
         {"params": [layer.get_parameter("weight")], "weight_decay": float(decay)}
         for layer, decay in zip(layers, decays, strict=True)

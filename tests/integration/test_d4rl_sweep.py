@@ -27,7 +27,7 @@ def test_every_algorithm_recipe_and_task_exists(cases):
         for job in case.jobs:
             assert job.algorithm in algorithms
             assert not job.recipe or job.recipe in recipe.names(job.algorithm)
-            assert job.dataset.name == job.options.d4rl_task
+            assert not job.dataset or job.dataset.name == job.options.d4rl_task
             tasks.add(job.options.d4rl_task)
     assert all(scores.reference(task) for task in tasks)
     assert len(tasks) == 9 + 2 * 6 + 3 + 4 * (2 + 3) + 3
@@ -47,6 +47,25 @@ def test_runs_take_as_long_as_those_of_the_papers(cases):
         steps = int(told[-1]) if told else usual(job.algorithm, job.recipe)
         assert job.source or steps in (500_000, 1_000_000, 2_000_000, 2_500_000)
         assert len(case.jobs) >= 5
+
+
+def test_cloning_and_improvement_of_uni_o4_are_as_long_as_the_papers(cases):
+    """However long the critics' phase is; sizes are those of its sheet, section 3."""
+    improved = {"kitchen": 1_000, "door-human-v1": 5_000}
+    for case in cases:
+        job = case.jobs[0]
+        if job.algorithm != "uni_o4" or job.source:
+            continue
+        told = recipe.read("uni_o4", job.recipe, job.changes)
+        config = recipe.configure(told)
+        task = job.dataset.name
+        expected = improved.get(task, improved.get(job.recipe, 10_000))
+        assert config.cloning_share * told.steps == pytest.approx(400_000)
+        assert config.improvement_share * told.steps == pytest.approx(expected)
+        settled = {"kitchen-partial-v0", "kitchen-mixed-v0"} | {
+            f"hammer-{kind}-v1" for kind in ("human", "cloned", "expert")
+        }
+        assert config.normalize == (job.recipe == "locomotion" or task in settled)
 
 
 def test_numbers_of_the_table_of_results_are_beside_their_rows(cases):

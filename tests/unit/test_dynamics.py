@@ -17,9 +17,9 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def make(members=3, seed=0, mean=0.0, std=1.0):
+def make(members=3, seed=0, mean=0.0, std=1.0, hidden=(32, 32)):
     return _dynamics.Dynamics(
-        (32, 32),
+        hidden,
         1,
         rng(seed),
         members=members,
@@ -200,9 +200,12 @@ def test_what_is_held_out_is_the_stated_share_and_always_the_same():
 
 
 def test_decay_grows_up_to_the_last_layer():
-    groups = _dynamics.dynamics_adam(make(), 1e-3, 1e-4).param_groups
-    decays = [group["weight_decay"] for group in groups]
-    assert decays == pytest.approx([2.5e-5, 6.25e-5, 1e-4, 0.0])
+    known = {3: [2.5, 7.5, 10.0], 5: [2.5, 5.0, 7.5, 7.5, 10.0]}  # 1e-5; five: paper
+    for layers, expected in known.items():
+        dynamics = make(hidden=(8,) * (layers - 1))
+        groups = _dynamics.dynamics_adam(dynamics, 1e-3, 1e-4).param_groups
+        decays = [group["weight_decay"] for group in groups]
+        assert decays == pytest.approx([1e-5 * x for x in expected] + [0.0])
 
 
 def test_am_q_is_the_mean_of_q_along_the_way_by_hand():
