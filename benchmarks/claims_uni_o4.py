@@ -39,6 +39,7 @@ THREE = PPO | {
     "horizon": 200,
     "improvement_share": 0.2,
     "learning_rate": 3e-4,
+    "target_rate": 0.005,
     "dynamics_hidden": (64, 64),
 }
 METHODS: dict[str, tuple[str, dict[str, object]]] = {

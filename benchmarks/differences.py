@@ -9,6 +9,7 @@ sample deviations.
     init_sac                orthogonal first weights, or torch's uniform ones
     famo2o_clip             the balance model's actions cut off at the rim, or not
     h2o_batch               classifiers on the critic's batch (64 + 64), or 256 + 256
+    uni_o4_disagreement     kinds of disagreement, and its weight
     uni_o4_turns            members clone at the same time, or one after another
     uni_o4_ends             ends of Hopper: learned, or those of Gymnasium's formula
     uni_o4_ratio            the ratio is of actions as drawn, or as cut off at the rim
@@ -94,12 +95,12 @@ def famo2o_clip(seed: int) -> Found:
     """Return scores in the square with a good and a bad half, and mean balances."""
     env, memory, found = claims_famo2o.Point(), claims.Memory(), Found()
     act = claims_famo2o.logged(np.random.default_rng(seed))
-    for row in claims.live(env, act, 5000, seed):
+    for row in claims.live(env, act, 20_000, seed):
         memory.add(row)
     for name, kind in (("ours", None), ("theirs", Unclipped)):
         rng, settings = np.random.default_rng(seed), claims_famo2o.RANGE
         learner = claims.make(env, memory, "famo2o", seed, kind=kind, **settings)
-        for _ in range(1500):
+        for _ in range(30_000):
             metrics = learner.update(memory.sample(rng))
         found[name] = claims.score(env, learner, episodes=EPISODES)
         found[f"{name}_balance"] = float(metrics["balance"])
@@ -142,16 +143,41 @@ def uni_o4_turns(seed: int, members: int = 3, updates: int = 300) -> Found:
                     (stacked[0], stacked[1]), action, "assignment", 0.5, _no_noise
                 )
                 minimize(total, adams[k])
-        here, action = two_modes(torch.Generator().manual_seed(100))
-        pairs = [policy.moments(here)] if name == "ours" else []
-        pairs = pairs or [
-            tuple(map(torch.stack, zip(*(n.moments(here) for n in each), strict=True)))
-        ]
-        with torch.no_grad():
-            kl = pairwise_kl(*pairs[0]).mean(-1).sum() / (members * (members - 1))
-            cloned = _ensemble.clone(pairs[0], action, "assignment", 0.0, _no_noise)
-        found |= {name: float(kl), f"{name}_loss": float(cloned.likelihood) / members}
+        nets = [policy] if name == "ours" else each
+        found |= diversity(name, nets, members)
     return found
+
+
+def uni_o4_disagreement(seed: int, members: int = 3, updates: int = 300) -> Found:
+    """Return the same for each kind of disagreement, and how much it weighs."""
+    found, kinds = Found(), {"assignment": (0.0, 0.1, 0.5), "envelope": (0.1, 1.0, 2.0)}
+    for kind, alpha in ((k, a) for k, alphas in kinds.items() for a in alphas):
+        rng = torch.Generator().manual_seed(seed)
+        policy = BoundedGaussianPolicy((2, 32, 32, 2), rng, lead=(members,))
+        optimizer = adam([policy], 3e-3)
+        for _ in range(updates):
+            here, action = two_modes(rng)
+            noise = torch.randn(members, *action.shape, generator=rng)
+            cloned = _ensemble.clone(
+                policy.moments(here), action, kind, alpha, lambda *_, n=noise: n
+            )
+            minimize(cloned.total, optimizer)
+        found |= diversity(f"{kind}_{alpha:g}", [policy], members)
+    return found
+
+
+def diversity(name: str, nets: list[BoundedGaussianPolicy], members: int) -> Found:
+    """Return mean pairwise KL and the loss of each member, in one net or in several."""
+    here, action = two_modes(torch.Generator().manual_seed(100))
+    with torch.no_grad():
+        each = [net.moments(here) for net in nets]
+        mean, log_std = (
+            torch.stack(part).reshape(members, *action.shape)
+            for part in zip(*each, strict=True)
+        )
+        kl = pairwise_kl(mean, log_std).mean(-1).sum() / (members * (members - 1))
+        cloned = _ensemble.clone((mean, log_std), action, "assignment", 0.0, _no_noise)
+    return {name: float(kl), f"{name}_loss": float(cloned.likelihood) / members}
 
 
 def two_modes(rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -228,6 +254,7 @@ DIFFERENCES: dict[str, Callable[[int], Found]] = {
         h2o_batch,
         uni_o4_turns,
         uni_o4_ends,
+        uni_o4_disagreement,
         uni_o4_ratio,
     )
 }

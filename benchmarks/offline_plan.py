@@ -38,6 +38,7 @@ ALONE = {  # ours that d3rlpy has not, and what is set beside their recipes
         "batch_size=256",
         "improvement_share=0.2",
         "gate_period=50",
+        "target_rate=0.005",
         *(f"{net}_hidden=[]" for net in ("critic", "value", "dynamics")),
     ),
 }

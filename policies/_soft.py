@@ -50,6 +50,7 @@ class SoftConfig(Settings, frozen=True, forbid_unknown_fields=True):
     learning_rate: float = 3e-4  # of the critic
     policy_learning_rate: float = 3e-4  # and of the temperature
     critics: int = 2
+    critic_hidden: tuple[int, ...] = ()  # (): as the policy
     layer_norm: bool = False  # in the critic
 
     def __post_init__(self) -> None:
@@ -99,7 +100,7 @@ class SoftLearner(TorchLearner[AnySoft]):
         )
         self.critic, self.target = make_critics(
             codec,
-            config.hidden,
+            config.critic_hidden or config.hidden,
             self._rng,
             members=config.critics,
             norm=config.layer_norm,

@@ -10,9 +10,9 @@ Batches need the column `mc_return`.
 
 Where we differ from the paper, and what it changes:
 - The return of a truncated episode is taken to go on at its mean reward
-  (`returns_to_go` in robostack/data/replay.py). For sparse tasks with a cost per step
-  that is the authors' rule for failures; for others they sum up to where looking ended,
-  which is lower where rewards are positive, and so binds less.
+  (`returns_to_go` in robostack/data/transitions.py). For sparse tasks with a cost per
+  step that is the authors' rule for failures; for others they sum up to where looking
+  ended, which is lower where rewards are positive, and so binds less. Not measured.
 - All that cql.py says of CQL.
 """
 

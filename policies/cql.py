@@ -18,7 +18,7 @@ Where we differ from the paper, and what it changes:
 - `gradient_samples` (off) takes the penalty's gradient at a few drawn actions: without
   bias, with more noise.
 - Critics have two layers, as in most later implementations; the authors' have three
-  (`hidden`, which is the policy's too). Not measured.
+  (`critic_hidden`). Not measured.
 - Actions are learned in units of the robot's own bounds, or as small steps from where
   the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
   former changes nothing.

@@ -13,9 +13,12 @@ learns through its actions. Offline b is uniform, for every sample; online (`pha
 "online"`) it is drawn from the balance model. Both models learn in both phases, and
 going on online is the same update on a growing replay.
 
-Each sees the others as they were updated before it, in the order value, balance,
-temperature, universal policy, critic, target. For comparison: `state_adaptive = false`
-learns one balance for all states; a range of no width is the base with that one.
+On IQL each sees the others as they were updated before it, in the order value,
+balance, temperature, universal policy, critic, target; only the balances that the
+universal policy learns by are drawn before their model's step. On AWAC advantages and
+targets, too, are of the pair before all of them. For comparison: `state_adaptive =
+false` learns one balance for all states; a range of no width is the base with that one
+(IQL's with `actor_schedule = "constant"`).
 
 Where we differ from the paper, and what it changes:
 - The authors released no AWAC. Here its critic values, at s and at s', actions of the
@@ -128,9 +131,9 @@ class Learner(TogetherLearner[Config]):
         here = inputs.observation
         qs = self.critic.q(here, inputs.action)
         advantage, value, td_target = self._judge(inputs, qs)
+        balance = self._balance(here)
         if self._updates % config.balance_period == 0:
             self._improve_balance(here)
-        balance = self._balance(here)
         weight = limited_weight(advantage, balance.squeeze(-1), config.max_weight)
         seen = self.policy.seen(here, balance)
         log_prob = self.policy.universal.log_prob(seen, inputs.action)

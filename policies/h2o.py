@@ -39,15 +39,22 @@ Where we differ from the paper, and what it changes:
 - Classifiers learn from the batch of the critic, 128 + 128 by default, not from one of
   their own of 256 + 256. It does not show in the rank correlation above: 0.93 ± 0.03 of
   64 + 64, and 0.94 ± 0.03 of 256 + 256 (benchmarks/differences.py).
-- u is at least 1e-6, not 1e-45, which is 0 where denormals are; both are no push. The
-  bracket of the push is not cut off at 1,000 either way, as in the paper's formula.
+- u is at least 1e-6, not 1e-45, which is 0 where denormals are. Both are no push beside
+  pairs of any gap; where a whole batch has none, omega is the same for all its pairs.
+  The bracket of the push is not cut off at 1,000 either way, as in the paper's formula;
+  whether it would ever be was not measured.
+- What ended is shown to the classifiers as if nothing had changed, and not with its s',
+  which logs need not have. A HalfCheetah or a pendulum never ends; elsewhere it was not
+  measured.
+- The first 1,000 steps in the simulator are random (`random_steps` of the recipes), the
+  authors' are of the policy. Not measured.
 - A step of the simulator and an update take turns, in place of 1,000 of each, so that
   its newest rows are always of the policy as it is. Returns of a real pendulum are
   -336 ± 134, theirs -292 ± 158 (4 seeds; benchmarks/claims_h2o.md).
 - The policy's spread, before tanh, begins at 1, theirs at 0.37: -336 ± 134 and
   -355 ± 154 (there).
 - H2O+ takes its w from the same classifiers; its authors also offer an estimator from a
-  learned model. It is not cloned before.
+  learned model. It is not cloned before. Neither was measured.
 - Actions are learned in units of the robot's own bounds, or as small steps from where
   the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
   former changes nothing.

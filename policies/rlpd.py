@@ -14,7 +14,9 @@ their own, and one of policy and temperature, here on the first of them.
 
 Where we differ from the paper, and what it changes:
 - The policy is updated on the first batch of a step's, theirs on the last: at updates
-  0, 20, ... of the critic in place of 19, 39, ...
+  0, 20, ... of the critic in place of 19, 39, ... Not measured.
+- WSRL's targets on AntMaze, the best of several actions of the policy, are not here
+  (`max_backup` of cal_ql.py has them offline). Not measured.
 - Actions are learned in units of the robot's own bounds, or as small steps from where
   the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
   former changes nothing.

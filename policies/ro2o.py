@@ -28,7 +28,9 @@ Where we differ from the paper, and what it changes:
   (-172 ± 36, -255 ± 173) beyond the spread; with readings off by 0.2 ours loses less
   in every seed. Their updates take a third of the time (benchmarks/claims_ro2o.md).
 - Perturbations are drawn once for a whole batch, as in the authors' code; drawn for
-  each state (`shared_perturbations = false`) the means are the same with less noise.
+  each state (`shared_perturbations = false`) their distribution at a state is the same.
+- The recipe for AntMaze scales rewards to 4 (r - 0.5) in both phases, where the authors
+  do so online alone: values go on at one scale. Not measured.
 - Actions are learned in units of the robot's own bounds, or as small steps from where
   the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
   former changes nothing.
@@ -58,7 +60,10 @@ _LAST_OF_CRITIC, _LAST_OF_POLICY = 3e-3, 1e-3  # bounds of the last weights
 
 
 class Config(SoftConfig, frozen=True, forbid_unknown_fields=True):
-    """Hyperparameters of RO2O; the defaults are the authors' for locomotion."""
+    """Hyperparameters of RO2O; the defaults are the authors' for walker2d-medium.
+
+    Those of other tasks were not published with their code.
+    """
 
     phase: Literal["offline", "online"] = "offline"
     samples: int = 20  # states drawn around each state

@@ -18,6 +18,7 @@ Where we differ from the paper: imagined episodes begin where episodes of the lo
 not at any of their observations, since that is where a policy will have to begin; steps
 after an end count as 0 (`count_ended = false` leaves them out, as the authors do, and
 ending early costs nothing); starts weigh the same, and not by how long they lived.
+Neither was measured.
 """
 
 from __future__ import annotations

@@ -73,6 +73,21 @@ def test_offline_balances_are_uniform_and_online_those_of_the_model(robot):
     assert torch.equal(found, learner.policy.balance.draw(here, noise)[0].detach())
 
 
+def test_balances_to_learn_by_are_drawn_before_their_models_step(robot, monkeypatch):
+    learner = make(robot, famo2o, phase="online", balance_period=1)
+    before, drawn = weights(learner.policy.balance), []
+    draw = learner._balance
+
+    def noted(here):
+        drawn.append(weights(learner.policy.balance))
+        return draw(here)
+
+    monkeypatch.setattr(learner, "_balance", noted)
+    learner.update(bandit(np.random.default_rng(0), 6))
+    assert torch.equal(drawn[0], before)
+    assert not torch.equal(weights(learner.policy.balance), before)
+
+
 @torch.no_grad()
 def test_the_base_judges_as_iql_does(robot):
     learner = make(robot, famo2o, learning_rate=0.0)

@@ -32,6 +32,13 @@ def test_the_temperature_grows_while_entropy_is_missing_and_only_then(
     assert (temperature(learner) < 0.99) == (not grows)
 
 
+def test_critics_may_have_other_layers_than_the_policy(robot):
+    learner = make(robot, sac, hidden=(8,), critic_hidden=(4, 5))
+    for net, expected in ((learner.critic, [4, 5]), (learner.policy.mlp, [8])):
+        weights = [layer.get_parameter("weight") for layer in net.layers]
+        assert [weight.shape[-1] for weight in weights[:-1]] == expected
+
+
 def test_a_temperature_that_is_not_tuned_stays(robot):
     learner = make(robot, sac, tune_temperature=False, temperature=0.25)
     train(learner, 5)
