@@ -7,9 +7,10 @@ driven well, the data should be followed; in the right half actions are random. 
 AWAC with fixed inverse temperatures against FamO2O over a range that holds them all:
 returns offline and after online steps, the regret (what episodes earned less on the way
 than who drives well everywhere, 1 for random actions), and the balance in both halves
-(the claim: larger in the right one), and from left to right. `famo2o_random` goes on
-with uniform balances. One line of JSON per run goes to --out; what is there is not run
-again.
+(the claim: larger in the right one), and from left to right, before going on.
+`famo2o_random` goes on learning by uniform balances, as it did offline; it acts by
+those of its model, which learns on. One line of JSON per run goes to --out; what is
+there is not run again.
 """
 
 from __future__ import annotations

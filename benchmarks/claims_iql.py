@@ -184,7 +184,7 @@ def go_on(
             length = 0
         if step in MARKS:
             told[f"online_{step}"] = success(learner, args.episodes)
-    return told | {"regret": 1.0 - float(np.mean(ends))}
+    return told | ({"regret": 1.0 - float(np.mean(ends))} if ends else {})
 
 
 def main() -> None:

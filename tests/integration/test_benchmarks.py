@@ -27,6 +27,7 @@ SMALLEST = [
     "--medium 1100 --data 300 --updates 8",
     f"claims_famo2o --methods famo2o famo2o_awac iql_3 {FEW} "
     "--data 300 --updates 5 --online 40",
+    f"claims_iql --methods iql_0.9 bc {FEW} --data 300 --updates 5 --online 80",
     f"claims_ro2o --methods ro2o_not_online {FEW} "
     "--medium 20 --data 300 --updates 5 --warmup 300 --online 1000",
     f"claims_uni_o4 --methods uni_o4 iql {FEW} "
