@@ -21,7 +21,8 @@ Where we differ from the paper, and what it changes:
 - The spread begins at 1; in d3rlpy, for one, at exp(-3) (`first_log_std = -3`). From a
   hopper's random logs narrow policies gain more online, from better ones less: after
   1,000 steps 170 ± 6 (else 91 ± 29), medium 949 ± 38 (1114 ± 41), medium + expert
-  468 ± 64 (613 ± 152; benchmarks/offline.md).
+  468 ± 64 (613 ± 152; benchmarks/offline.md). From exp(-1.5) random logs give 127 ± 42
+  and hopper's others what they give from 1, but halfcheetah 2268 ± 1296 (5136 ± 220).
 - Actions are learned in units of the robot's own bounds, or as small steps from where
   the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
   former changes nothing.
