@@ -10,10 +10,10 @@
     +-----------------+
 
 The reward is -1 until the goal. Cloning against IQL with an expectile of 0.5 (SARSA),
-0.7 and 0.9: success from far starts, the correlation of V with the length of the way
-left, and, going on online beside the logs, success on the way and regret, the share of
-episodes lived without success. One line of JSON per run goes to --out; what is there is
-not run again.
+0.7 and 0.9: success from far starts, after a third of the updates and after all, the
+correlation of V with the length of the way left; and, going on online beside the logs,
+success on the way and regret, the share of episodes lived without success. One line of
+JSON per run goes to --out; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ import claims
 import gymnasium
 import numpy as np
 
-from robostack.learner import Learner
+from robostack.learner import Batch, Learner
 from robostack.spec import Array, float32
 
 GOAL, RADIUS, STEP = np.array([-0.8, 0.5]), 0.2, 0.2
 WALL_X, WALL_Y = 0.4, 0.3  # the wall is where x < WALL_X and |y| < WALL_Y
 CORNERS = np.array([[WALL_X, -WALL_Y], [WALL_X, WALL_Y]])  # of the way round it
-HORIZON = 60
+HORIZON, DISCOUNT = 60, 0.95  # far starts are some 20 steps away
 WALKERS, AT_RANDOM = 40, 0.1  # at once; share of random actions
 METHODS: dict[str, tuple[str, dict[str, object]]] = {
     f"iql_{e:g}": ("iql", {"expectile": e, "inverse_temperature": 10.0})
@@ -39,7 +39,7 @@ METHODS: dict[str, tuple[str, dict[str, object]]] = {
 }
 METHODS["bc"] = ("bc", {})
 MARKS = (2_000, 5_000, 10_000, 20_000)  # online steps after which success is told
-COLUMNS = ("offline", "correlation", *(f"online_{m}" for m in MARKS), "regret")
+COLUMNS = ("third", "offline", "correlation", *(f"online_{m}" for m in MARKS), "regret")
 
 
 class Maze(gymnasium.Env):
@@ -115,7 +115,7 @@ def collect(rng: np.random.Generator, transitions: int) -> claims.Memory:
         action[stray] = rng.uniform(-1, 1, (stray.sum(), 2))
         after = move(position, action)
         goal = arrived(after)
-        discount = np.where(goal, 0.0, claims.GAMMA)
+        discount = np.where(goal, 0.0, DISCOUNT)
         for row in zip(position, action, goal - 1.0, discount, after, strict=True):
             memory.add(row)
         position = np.where(goal[:, None], waypoint(), after)
@@ -154,9 +154,13 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, object]:
     learner = claims.make(
         Maze(), memory, algorithm, seed, steps=args.updates, **settings
     )
-    for _ in range(args.updates):
-        learner.update(memory.sample(rng))
-    result = {"method": name, "seed": seed, "offline": success(learner, args.episodes)}
+    columns, result = memory.columns(), {"method": name, "seed": seed}
+    for update in range(1, args.updates + 1):
+        rows = rng.integers(len(memory), size=claims.BATCH_SIZE)
+        learner.update(Batch(*(column[rows] for column in columns)))
+        if update == args.updates // 3:
+            result["third"] = success(learner, args.episodes)
+    result["offline"] = success(learner, args.episodes)
     result["correlation"] = correlation(learner)
     if algorithm == "iql" and args.online:
         learner = claims.go_on(learner, Maze(), memory, actor_schedule="constant")
@@ -175,12 +179,13 @@ def go_on(
     told, ends = dict[str, float](), list[bool]()
     rows = claims.live(Maze(), claims.sampled(learner, rng), args.online, seed + 1000)
     length = 0
-    for step, row in enumerate(rows, start=1):
-        memory.add(row)
+    for step, (*lived, discount, after) in enumerate(rows, start=1):
+        goal = discount == 0
+        memory.add((*lived, 0.0 if goal else DISCOUNT, after))
         learner.update(memory.sample(rng))
         length += 1
-        if row[3] == 0 or length == HORIZON:
-            ends.append(row[3] == 0)
+        if goal or length == HORIZON:
+            ends.append(goal)
             length = 0
         if step in MARKS:
             told[f"online_{step}"] = success(learner, args.episodes)
