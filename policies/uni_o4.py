@@ -57,6 +57,9 @@ source: benchmarks/differences.py):
 - The model sees one batch for all of its members, and its observations stay in the box
   of those seen.
 The last four were not measured.
+
+On hopper's medium logs, 5,000 updates, improvement takes clones of 1231, 1109 and 1113
+to 1593, 1312 and 35: AM-Q did not see the fall. At horizons of 100 it sees less.
 """
 
 from __future__ import annotations
