@@ -22,11 +22,14 @@ false` learns one balance for all states; a range of no width is the base with t
 
 Where we differ from the paper, and what it changes:
 - The authors released no AWAC. Here its critic values, at s and at s', actions of the
-  pair, with the balance of the balance model, as in their CQL.
+  pair, with the balance of the balance model, as in their CQL. Other balances there
+  were not measured. Their CQL is not here.
+- `normalize`, which the recipe for robots turns on, is not in the paper, and its effect
+  was not measured.
 - Actions that the balance model learns through are clipped to [-1, 1], so that critics
   are asked of actions that there are; theirs may lie beyond. Where half of the data is
-  random, returns are -8.54 ± 0.04 and -8.53 ± 0.04, mean balances 5.50 ± 0.31 and
-  5.53 ± 0.31 (benchmarks/differences.py).
+  random, returns are -6.94 ± 0.35 and -6.94 ± 0.35, mean balances 3.72 ± 0.11 and
+  3.69 ± 0.08 (benchmarks/differences.py).
 - Actions are learned in units of the robot's own bounds, or as small steps from where
   the robot is (`action_frame = "delta"`). On benchmarks with actions in [-1, 1] the
   former changes nothing.

@@ -26,7 +26,8 @@ Where we differ from the paper, and what it changes:
   out there. In a pendulum, over three seeds, that changes neither the dip of the first
   steps (-58 ± 89 with them, -34 ± 33 without) nor the return after 6,000 steps
   (-172 ± 36, -255 ± 173) beyond the spread; with readings off by 0.2 ours loses less
-  in every seed. Their updates take a third of the time (benchmarks/claims_ro2o.md).
+  in every seed. Their updates take a third of the time (benchmarks/claims_ro2o.md,
+  which has what each term, the number of critics and the radii are worth).
 - Perturbations are drawn once for a whole batch, as in the authors' code; drawn for
   each state (`shared_perturbations = false`) their distribution at a state is the same.
 - The recipe for AntMaze scales rewards to 4 (r - 0.5) in both phases, where the authors
